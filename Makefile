@@ -1,0 +1,54 @@
+# Everything runs in .venv, which a stamp file rebuilds when pyproject.toml changes.
+# Needs only python3 (3.11 or newer, with venv) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH_STAMP := $(VENV)/.torch
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types parity wheel bench clean
+
+help:
+	@echo "make run     set up, then: a recommendation, a real study, the tuned config as PyTorch code"
+	@echo "make test    set up, then run the tests"
+	@echo "make lint | types | parity | wheel | bench | clean"
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "optadvisor needs Python 3.11 or newer, this is %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(TORCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+run: $(STAMP)
+	$(BIN)/optadvisor recommend --domain vision --architecture mlp --parameters 2410 --samples 1200 --batch-size 32
+	$(BIN)/optadvisor tune digits-mlp --trials 100 --seed 0
+	$(BIN)/optadvisor config digits-mlp --framework torch
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+parity: $(TORCH_STAMP)
+	$(BIN)/python -m pytest -q -m parity
+
+wheel: $(STAMP)
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist
+
+bench: $(TORCH_STAMP)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/digits_study.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

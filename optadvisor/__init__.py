@@ -1,0 +1,40 @@
+"""optadvisor: which optimizer, with which settings, and why; tuned configs; Numba update kernels.
+
+The names below are imported on first use, so that `import optadvisor` costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optadvisor import kernels
+    from optadvisor.advisor import recommend
+    from optadvisor.config import OptimizerConfig
+    from optadvisor.kernels.errors import InputError
+    from optadvisor.profile import TaskProfile
+    from optadvisor.studies import load_config, tune
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "OptimizerConfig", "TaskProfile", "kernels", "load_config", "recommend", "tune"]
+
+_HOMES = {
+    "InputError": "optadvisor.kernels.errors",
+    "OptimizerConfig": "optadvisor.config",
+    "TaskProfile": "optadvisor.profile",
+    "load_config": "optadvisor.studies",
+    "recommend": "optadvisor.advisor",
+    "tune": "optadvisor.studies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "kernels":
+        return importlib.import_module("optadvisor.kernels")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,205 @@
+"""`OptimizerConfig`: what to train with. A recommendation holds one, a trial runs one, an export translates one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from optadvisor.files import read_json, write_whole
+from optadvisor.kernels import rules
+from optadvisor.kernels.errors import InputError, unknown
+from optadvisor.kernels.rules.record import Value
+from optadvisor.kernels.schedules import Schedule
+
+SCHEMA = 1
+HYBRID = "hybrid"
+ROLES = ("embedding", "dense", "no_decay")
+BATCHES = ("mini", "full")
+
+# An array this tall and narrow is taken for an embedding table where nobody says what it is.
+_EMBEDDING_ROWS, _EMBEDDING_RATIO = 1000, 8
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer, hyperparameters, schedule, parameter groups by role, batch, convention and where it comes from.
+
+    optimizer: a rule's id or "hybrid". hyperparameters: exactly the keywords of kernels.Optimizer; what is left out
+    becomes the rule's default ({} for hybrid). schedule: as kernels.Schedule.to_dict writes it; lr is its peak.
+    groups: those that differ, {"role", "optimizer", "hyperparameters"}; hybrid has embedding and dense.
+    batch: "mini" or "full" (every step uses all samples). convention: whose form of the rule; "pytorch" by default.
+    provenance: free JSON: where the values come from.
+
+    Errors: InputError (a ValueError) that names the field, its value and what it takes.
+    """
+
+    optimizer: str
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=lambda: Schedule("constant", 0).to_dict())
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    batch: str = "mini"
+    convention: str = "pytorch"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA or isinstance(self.schema, bool):
+            raise InputError(f"config schema is {self.schema!r}; this version reads schema {SCHEMA}")
+        if self.optimizer not in rules.RULES and self.optimizer != HYBRID:
+            raise unknown("optimizer", self.optimizer, (*rules.RULES, HYBRID))
+        if self.batch not in BATCHES:
+            raise unknown("batch", self.batch, BATCHES)
+        if not isinstance(self.provenance, Mapping):
+            raise InputError(f"provenance is {self.provenance!r}; it takes an object")
+        conventions = ("pytorch",) if self.optimizer == HYBRID else rules.get(self.optimizer).conventions
+        if self.convention not in conventions:
+            raise unknown(f"convention of {self.optimizer}", self.convention, conventions)
+        self._set("hyperparameters", self._checked_hyperparameters())
+        self._set("groups", [self._checked_group(group) for group in _list(self.groups, "groups")])
+        self._set("provenance", copy.deepcopy(dict(self.provenance)))
+        self._check_roles()
+        schedule = Schedule.from_dict(self.schedule)
+        self._set("schedule", schedule.to_dict())
+        if self.optimizer != HYBRID and rules.get(self.optimizer).constant_lr and schedule.name != "constant":
+            raise InputError(
+                f"{self.optimizer} keeps its state in units of 1/lr: its schedule is constant, not {schedule.name}"
+            )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _checked_hyperparameters(self) -> dict[str, Any]:
+        given = _mapping(self.hyperparameters, "hyperparameters")
+        if self.optimizer == HYBRID:
+            if given:
+                raise InputError(f"hybrid has no hyperparameters of its own, found {sorted(given)}: put them in its groups")
+            return {}
+        return _plain(rules.get(self.optimizer).complete(given))
+
+    def _checked_group(self, group: object) -> dict[str, Any]:
+        given = _mapping(group, "a group")
+        for key in given:
+            if key not in ("role", "optimizer", "hyperparameters"):
+                raise unknown("field of a group", key, ("role", "optimizer", "hyperparameters"))
+        role = given.get("role")
+        if role not in ROLES:
+            raise unknown("role of a group", role, ROLES)
+        name = given.get("optimizer", self.optimizer)
+        rule = rules.get(name)
+        values = _mapping(given.get("hyperparameters", {}), f"hyperparameters of the {role} group")
+        where = f"{name} ({role} group)"
+        checked = {key: rule.hyperparameter(key).check(value, where) for key, value in values.items()}
+        if self.optimizer == HYBRID and role != "no_decay":
+            checked = rule.complete(checked, where)
+        return {"role": role, "optimizer": name, "hyperparameters": _plain(checked)}
+
+    def _check_roles(self) -> None:
+        found = [group["role"] for group in self.groups]
+        for role in set(found):
+            if found.count(role) > 1:
+                raise InputError(f"groups name the role {role!r} {found.count(role)} times; each role once")
+        if self.optimizer == HYBRID:
+            for role in ("embedding", "dense"):
+                if role not in found:
+                    raise InputError(f"hybrid needs the groups embedding and dense, {role!r} is missing")
+
+    @classmethod
+    def of(
+        cls,
+        optimizer: str,
+        hyperparameters: Mapping[str, Any] | None = None,
+        schedule: Schedule | None = None,
+        *,
+        batch: str = "mini",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> OptimizerConfig:
+        """A config of one rule, with the no_decay group (normalisation and biases) that weight decay calls for."""
+        values = rules.get(optimizer).complete(hyperparameters or {})
+        return cls(
+            optimizer,
+            _plain(values),
+            (schedule or Schedule("constant", 0)).to_dict(),
+            [no_decay(optimizer)] if values.get("weight_decay") else [],
+            batch,
+            provenance=dict(provenance or {}),
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OptimizerConfig:
+        """The config that `to_dict` wrote. InputError for an unknown field, schema, name or value."""
+        data = _mapping(data, "config")
+        known = [f.name for f in fields(cls)]
+        for key in data:
+            if key not in known:
+                raise unknown("config field", key, known)
+        for key in ("schema", "optimizer"):
+            if key not in data:
+                raise InputError(f"config has no {key!r}; it takes {', '.join(known)}")
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data: the config object of the JSON that recommend and tune print."""
+        order = ("schema", "optimizer", "hyperparameters", "schedule", "groups", "batch", "convention", "provenance")
+        return {name: copy.deepcopy(getattr(self, name)) for name in order}
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> OptimizerConfig:
+        """The config in a JSON file."""
+        try:
+            return cls.from_dict(read_json(path, "config"))
+        except InputError as error:
+            raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the config as a JSON file, whole or not at all."""
+        write_whole(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
+
+    def roles(self) -> dict[str, tuple[str, dict[str, Value]]]:
+        """Role -> rule and its complete hyperparameters: what a group leaves out it inherits."""
+        found: dict[str, tuple[str, dict[str, Value]]] = {}
+        if self.optimizer != HYBRID:
+            found["dense"] = (self.optimizer, rules.get(self.optimizer).complete(self.hyperparameters))
+        for group in sorted(self.groups, key=lambda g: ROLES.index(g["role"])):
+            name = group["optimizer"]
+            base_name, base = found.get("dense", ("", {}))
+            inherited = base if base_name == name else {}
+            found[group["role"]] = (name, rules.get(name).complete({**inherited, **group["hyperparameters"]}))
+        return found
+
+    def role_of_shape(self, shape: Sequence[int]) -> str:
+        """The role of a parameter of which only the shape is known.
+
+        Less than two dimensions: no_decay, where the config has it. In a hybrid, a matrix of at least 1000 rows that
+        is 8 times as tall as wide: embedding. All else: dense.
+        """
+        have = {group["role"] for group in self.groups}
+        if len(shape) < 2 and "no_decay" in have:
+            return "no_decay"
+        tall = len(shape) == 2 and shape[0] >= _EMBEDDING_ROWS and shape[0] >= _EMBEDDING_RATIO * shape[1]
+        return "embedding" if "embedding" in have and tall else "dense"
+
+
+def no_decay(optimizer: str) -> dict[str, Any]:
+    """The group of normalisation layers and biases, which weight decay leaves alone."""
+    return {"role": "no_decay", "optimizer": optimizer, "hyperparameters": {"weight_decay": 0.0}}
+
+
+def _plain(values: Mapping[str, Value]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _mapping(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{what} is {value!r}; it takes an object")
+    return dict(value)
+
+
+def _list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{what} is {value!r}; it takes a list")
+    return list(value)

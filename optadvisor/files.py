@@ -1,0 +1,61 @@
+"""The data folder, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from optadvisor.kernels.errors import InputError
+
+
+def home() -> Path:
+    """The data folder: OPTADVISOR_HOME, or the user's data folder of this system. Not created here."""
+    chosen = os.environ.get("OPTADVISOR_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs  # only a command that reads or writes data pays for it
+
+    return Path(platformdirs.user_data_dir("optadvisor"))
+
+
+def writable_folder(folder: Path) -> Path:
+    """`folder`, made if need be; InputError where nothing can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {folder} ({error.strerror or error}): set OPTADVISOR_HOME to a folder you may write in"
+        ) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves the old one or the new one: temporary file, fsync, rename."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """The object in a JSON file; InputError that names the file and what was expected in it."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {str(path)!r}: {error.strerror or error}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the {what} {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"the {what} {str(path)!r} holds {type(data).__name__}; it takes a JSON object")
+    return data

@@ -1,0 +1,206 @@
+"""The record that says everything about an update rule once: maths, state, hyperparameters, words, paper.
+
+Whatever needs a default, a range, a search space, a text or the maths reads it from here. Imports no numba and
+no numpy: `optadvisor recommend` reads these records too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optadvisor.kernels.errors import InputError, unknown
+
+Value = float | bool | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One axis of a search space. `complement`: the axis is 1 - value; `index`: which element of a pair."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = True
+    complement: bool = False
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A keyword of a rule: default, valid range (`high` itself excluded if `open_high`), what a study searches."""
+
+    name: str
+    default: Value
+    text: str
+    low: float = 0.0
+    high: float = math.inf
+    open_high: bool = False
+    search: tuple[Dimension, ...] = ()
+
+    @property
+    def range_text(self) -> str:
+        if isinstance(self.default, bool):
+            return "true or false"
+        upper = "" if self.high == math.inf else f"{self.high:g}"
+        if not upper:
+            return f"at least {self.low:g}"
+        text = f"{self.low:g} to {upper}"
+        return text + (f" ({upper} excluded)" if self.open_high else "")
+
+    def check(self, value: object, where: str) -> Value:
+        """`value` as the type of the default; InputError where it has the wrong type or is out of range."""
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise InputError(f"{where}: {self.name} is {value!r}; it takes true or false")
+            return value
+        if isinstance(self.default, tuple):
+            if not isinstance(value, (tuple, list)) or len(value) != 2:
+                raise InputError(f"{where}: {self.name} is {value!r}; it takes a pair of numbers, for example [0.9, 0.999]")
+            return (self._number(value[0], where), self._number(value[1], where))
+        return self._number(value, where)
+
+    def _number(self, value: object, where: str) -> float:
+        try:
+            if isinstance(value, (bool, str)):
+                raise TypeError
+            number = float(value)  # type: ignore[arg-type]  # numpy scalars convert as well
+        except (TypeError, ValueError):
+            raise InputError(f"{where}: {self.name} is {value!r}; it takes a number") from None
+        inside = self.low <= number < self.high if self.open_high else self.low <= number <= self.high
+        if not (inside and math.isfinite(number)):
+            raise InputError(f"{where}: {self.name} is {number!r}; it must be {self.range_text}")
+        return number
+
+
+@dataclass(frozen=True)
+class State:
+    """One array kept for each parameter. `initial` takes the parameter and hyperparameters by name; None is zeros."""
+
+    name: str
+    text: str
+    initial: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is compiled for one setting of a rule's switches.
+
+    update(p, g, *state, *coefficients) -> (p, *state): element-wise, on scalars of one dtype, plain Python.
+    coefficients(t, lr, ...) -> tuple of floats: what a step needs, computed once a step in float64; its further
+    parameters are hyperparameters by name (betas as beta1 and beta2); t counts from 1.
+    lookahead: the gradient belongs to the point p - lr*momentum*v, which the caller asks for.
+    """
+
+    name: str
+    update: Callable[..., tuple[Any, ...]]
+    coefficients: Callable[..., tuple[float, ...]]
+    states: tuple[State, ...] = ()
+    lookahead: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the hyperparameters that `coefficients` takes after t and lr."""
+        return tuple(inspect.signature(self.coefficients).parameters)[2:]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row G1..G11 of the selection guide: the answers to its two questions, and what the row claims."""
+
+    row: str
+    name: str
+    direction: str
+    step_size: str
+    fixes: str
+    strengths: str
+    weaknesses: str
+    use_for: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule. `form(hyperparameters, convention)` picks what is compiled; the first convention is the default."""
+
+    id: str
+    title: str
+    formula: str
+    hyperparameters: tuple[Hyperparameter, ...]
+    form: Callable[[Mapping[str, Value], str], Form]
+    families: tuple[Family, ...]
+    paper: str
+    adaptive: bool
+    decay: str  # "coupled" (L2 through the gradient), "decoupled", or "none"
+    sparse: bool = False
+    conventions: tuple[str, ...] = ("pytorch",)
+    constant_lr: bool = False  # its state is in units of 1/lr: no schedule, no lr of 0
+    notes: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(h.name for h in self.hyperparameters)
+
+    @property
+    def defaults(self) -> dict[str, Value]:
+        return {h.name: h.default for h in self.hyperparameters}
+
+    @property
+    def decays(self) -> bool:
+        return "weight_decay" in self.names
+
+    def hyperparameter(self, name: str) -> Hyperparameter:
+        for h in self.hyperparameters:
+            if h.name == name:
+                return h
+        raise unknown(f"hyperparameter of {self.id}", name, self.names)
+
+    def complete(self, given: Mapping[str, object], where: str = "") -> dict[str, Value]:
+        """Every hyperparameter of the rule: what was given, checked, and the defaults for the rest."""
+        where = where or self.id
+        known = {name: self.hyperparameter(name).check(value, where) for name, value in given.items()}
+        values = {**self.defaults, **known}
+        if self.constant_lr and values["lr"] == 0.0:
+            raise InputError(f"{where}: lr is 0; {self.id} divides by it: give a learning rate above 0")
+        return values
+
+    def states(self, hyperparameters: Mapping[str, Value] | None = None, convention: str | None = None) -> int:
+        """Arrays of the parameters' size that the rule keeps (4 bytes an element each in float32)."""
+        values = {**self.defaults, **(hyperparameters or {})}
+        return len(self.form(values, convention or self.conventions[0]).states)
+
+    def search(self) -> tuple[tuple[Hyperparameter, Dimension], ...]:
+        """Every axis that a study searches, with the hyperparameter that it sets."""
+        return tuple((h, d) for h in self.hyperparameters for d in h.search)
+
+
+def flatten(hyperparameters: Mapping[str, Value]) -> dict[str, float]:
+    """Numbers by the names that `Form.coefficients` and `State.initial` use: betas become beta1 and beta2."""
+    flat: dict[str, float] = {}
+    for name, value in hyperparameters.items():
+        if isinstance(value, tuple):
+            flat.update({f"{name.removesuffix('s')}{i}": v for i, v in enumerate(value, 1)})
+        else:
+            flat[name] = float(value)
+    return flat
+
+
+# Hyperparameters that several rules share. The search ranges are wide on purpose: findings on small tasks put the
+# best lr of the adaptive rules about 10x above the libraries' defaults for short runs, and below them for long ones.
+
+
+def learning_rate(default: float, low: float, high: float) -> Hyperparameter:
+    return Hyperparameter("lr", default, "learning rate, the peak of the schedule", search=(Dimension("lr", low, high),))
+
+
+def weight_decay(default: float, text: str, low: float = 1e-6, high: float = 1e-1) -> Hyperparameter:
+    return Hyperparameter("weight_decay", default, text, search=(Dimension("weight_decay", low, high),))
+
+
+def epsilon(default: float, low: float = 1e-10, high: float = 1e-4) -> Hyperparameter:
+    # Below 1e-30 a float32 step could divide zero by zero.
+    return Hyperparameter(
+        "eps", default, "added to the denominator, outside the root", low=1e-30, search=(Dimension("eps", low, high),)
+    )
