@@ -102,8 +102,7 @@ MOMENTUM = Rule(
 NAG = Rule(
     id="nag",
     title="SGD with Nesterov's accelerated gradient",
-    formula="g <- g + weight_decay*p;  v <- momentum*v + g;  p <- p - lr*(g + momentum*v)   "
-    "[convention 'paper': gradient at q = p - lr*momentum*v;  v <- momentum*v + g;  p <- p - lr*v]",
+    formula="g <- g + weight_decay*p;  v <- momentum*v + g;  p <- p - lr*(g + momentum*v)",
     hyperparameters=(learning_rate(1e-2, 1e-4, 1.0), BETA, L2),
     form=nag_form,
     families=(
@@ -122,5 +121,6 @@ NAG = Rule(
     adaptive=False,
     decay="coupled",
     conventions=("pytorch", "paper"),
-    notes="At a constant lr the look-ahead point of the 'paper' form is the parameter of the default form.",
+    notes="Convention 'paper' is the look-ahead form: the gradient is taken at q = p - lr*momentum*v, then v <- momentum*v + g "
+    "and p <- p - lr*v. At a constant lr its look-ahead point is the parameter of the default form.",
 )

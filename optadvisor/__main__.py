@@ -1,0 +1,7 @@
+"""`python -m optadvisor`"""
+
+import sys
+
+from optadvisor.cli.main import main
+
+sys.exit(main())

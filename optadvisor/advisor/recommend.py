@@ -1,0 +1,177 @@
+"""`recommend`: a profile in, ranked configs with reasons, evidence and confidence out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optadvisor.advisor import evidence, guide, settings
+from optadvisor.advisor.guide import Decision
+from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.kernels.errors import InputError
+from optadvisor.profile import TaskProfile
+
+TOP = 5
+_LR_STEP = 3.0  # between the learning rates of one optimizer; two configs are distinct from 1.5 on
+_LADDER = 6  # steps up and down
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One config to try: rank from 1, why, what is known, what it costs, what to search, when to take it."""
+
+    rank: int
+    optimizer: str
+    confidence: float
+    config: OptimizerConfig
+    reasons: list[dict[str, str]]
+    evidence: list[dict[str, Any]]
+    memory_bytes: int | None
+    search_space: dict[str, dict[str, Any]]
+    take_it_when: str
+    lr_factor: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recommendation as the JSON of `optadvisor recommend` has it."""
+        return {
+            "rank": self.rank,
+            "optimizer": self.optimizer,
+            "confidence": self.confidence,
+            "config": self.config.to_dict(),
+            "reasons": self.reasons,
+            "evidence": self.evidence,
+            "memory_bytes": self.memory_bytes,
+            "search_space": self.search_space,
+            "take_it_when": self.take_it_when,
+        }
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The answer to a profile. Iterates over its recommendations, the best first."""
+
+    profile: TaskProfile
+    recommendations: list[Recommendation]
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    excluded: list[dict[str, Any]] = field(default_factory=list)
+    questions: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        return iter(self.recommendations)
+
+    def __len__(self) -> int:
+        return len(self.recommendations)
+
+    def __getitem__(self, index: int) -> Recommendation:
+        return self.recommendations[index]
+
+    @property
+    def best(self) -> Recommendation:
+        return self.recommendations[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as `optadvisor recommend --format json` prints it."""
+        return {
+            "profile": self.profile.to_dict(),
+            "recommendations": [r.to_dict() for r in self.recommendations],
+            "conflicts": self.conflicts,
+            "excluded": self.excluded,
+            "questions": self.questions,
+            "warnings": self.warnings,
+        }
+
+
+def recommend(profile: TaskProfile | None = None, top: int = TOP) -> Advice:
+    """Rank optimizers for a task and say why.
+
+    profile: what is known; every field may be unknown. top: how many configs, in the order in which to try them; from
+    the third on, every third one is another learning rate of a leading optimizer.
+
+    Errors: InputError where `top` is not a whole number of at least 1.
+    """
+    profile = profile or TaskProfile()
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise InputError(f"top is {top!r}; it takes a whole number, at least 1")
+    decision = guide.decide(profile)
+    picks = list(_picks(decision, profile, top))
+    warnings = list(decision.warnings)
+    if len(picks) < top:
+        warnings.append(f"only {len(picks)} distinct configs can be advised here, {top} were asked for")
+    return Advice(
+        profile,
+        [_recommendation(rank, name, factor, profile, decision) for rank, (name, factor) in enumerate(picks, 1)],
+        decision.conflicts,
+        decision.excluded,
+        guide.questions(profile),
+        warnings,
+    )
+
+
+def _picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator[tuple[str, float]]:
+    """(optimizer, lr factor) in the order in which to try them."""
+    optimizers = iter([(name, 1.0) for name in decision.order])
+    others = _other_learning_rates(decision, profile)
+    # Where R5 admits full-batch descent it stands among the first five.
+    late = decision.full_batch and "sgd" in decision.order[3:4]
+    for position in range(1, top + 1):
+        varies = position == 3 or (position % 3 == 1 and position > 3 and not (late and position == 4))
+        first, second = (others, optimizers) if varies else (optimizers, others)
+        pick = next(first, None) or next(second, None)
+        if pick is None:
+            return
+        yield pick
+
+
+def _other_learning_rates(decision: Decision, profile: TaskProfile) -> Iterator[tuple[str, float]]:
+    """Other learning rates: of the two leading optimizers first, near ones first, up first unless training is shaky."""
+    shaky = profile.goal == "stability" or (decision.leader is not None and decision.leader.id == "R4")
+    signs = (-1, 1) if shaky or profile.unstable else (1, -1)
+    for names in (decision.order[:2], decision.order[2:]):
+        for step in range(1, _LADDER + 1):
+            for name in names:
+                lr = _lr(settings.make(name, profile, decision))
+                for sign in signs:
+                    factor = _LR_STEP ** (sign * step)
+                    if settings.LR_LIMITS[0] <= lr * factor <= settings.LR_LIMITS[1]:
+                        yield name, factor
+
+
+def _lr(config: OptimizerConfig) -> float:
+    if config.optimizer == HYBRID:
+        return float(min(group["hyperparameters"]["lr"] for group in config.groups if group["role"] != "no_decay"))
+    return float(config.hyperparameters["lr"])
+
+
+def _recommendation(
+    rank: int, name: str, factor: float, profile: TaskProfile, decision: Decision
+) -> Recommendation:
+    config = settings.make(name, profile, decision, factor)
+    return Recommendation(
+        rank,
+        name,
+        evidence.confidence(name, _prior(name, decision), profile),
+        config,
+        decision.reasons(name),
+        [*_settings_evidence(config), *evidence.cited(name, profile)],
+        guide.memory(name, profile.parameters),
+        settings.search_space(config),
+        guide.load().take_it_when[name],
+        factor,
+    )
+
+
+def _prior(name: str, decision: Decision) -> float:
+    """The strongest prior among the applied rules that favour the optimizer."""
+    rules: Sequence[guide.GuideRule] = decision.applied
+    return max(
+        [guide.load().prior_of_the_rest, *(r.prior for r in rules if name in r.favours and r is not None)]
+    )
+
+
+def _settings_evidence(config: OptimizerConfig) -> list[dict[str, Any]]:
+    by_source: dict[str, list[str]] = {}
+    for note in config.provenance["settings"]:
+        by_source.setdefault(note["source"], []).append(note["field"])
+    return [{"source": source, "text": f"sets {', '.join(names)}"} for source, names in by_source.items()]

@@ -1,0 +1,161 @@
+"""optadvisor recommend"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from optadvisor.advisor import Advice, Recommendation, recommend
+from optadvisor.advisor.guide import family
+from optadvisor.advisor.recommend import TOP
+from optadvisor.cli.options import Bytes, Count, Name, Share, output_format
+from optadvisor.cli.printing import Page, number, print_json
+from optadvisor.config import OptimizerConfig
+from optadvisor.profile import ARCHITECTURES, DOMAINS, GOALS, TaskProfile
+from optadvisor.quantities import show_bytes
+
+
+@click.command(
+    "recommend",
+    epilog="Example: optadvisor recommend --domain language --architecture transformer --parameters 124M --steps 100k",
+)
+@click.option("--domain", type=Name(DOMAINS), help="The kind of data.")
+@click.option("--architecture", type=Name(ARCHITECTURES), help="The kind of model.")
+@click.option("--goal", type=Name(GOALS), help="What matters most.  [unset counts as generalization]")
+@click.option("--parameters", type=Count(), help="Trainable parameters, for example 124M.")
+@click.option("--samples", type=Count(), help="Training examples.")
+@click.option("--batch-size", type=Count(), help="Examples a step.")
+@click.option("--steps", type=Count(), help="Updates in the whole training.")
+@click.option("--trials", type=Count(), help="Full training runs you can afford; 1 is no tuning.")
+@click.option("--sparse-fraction", type=Share(), help="Share of zeros in the input features, 0.99 for 99% zeros.")
+@click.option("--convex/--non-convex", default=None, help="Whether the loss is convex in the parameters.")
+@click.option("--unstable", is_flag=True, default=None, help="Early training is unstable.")
+@click.option("--non-stationary", is_flag=True, default=None, help="The objective drifts during training.")
+@click.option("--ill-conditioned", is_flag=True, default=None, help="Curvature differs widely between directions.")
+@click.option(
+    "--memory-limit",
+    type=Bytes(),
+    help="Bytes for optimizer state alone (float32), for example 600M or 2Gi. A hard limit.",
+)
+@click.option("--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it.")
+@click.option("--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]")
+@output_format
+def command(profile_file: str | None, top: int, output: str, **given: Any) -> None:
+    """Recommend an optimizer with settings, schedule and reasons.
+
+    Say what you know; every option may be left out, and the answer names what would help most.
+    """
+    stored = TaskProfile.from_json(profile_file).to_dict() if profile_file else {}
+    known = {name: value for name, value in given.items() if value is not None}
+    advice = recommend(TaskProfile(**{**stored, **known}), top)
+    if output == "json":
+        print_json(advice.to_dict())
+    else:
+        show(advice)
+
+
+def show(advice: Advice) -> None:
+    """The advice as something a person wants to read."""
+    page, best = Page(), advice.best
+    page.line(f"Start with {title(best)}   (confidence {best.confidence:.0%})", "bold green")
+    page.line(f"For: {_profile(advice.profile)}", "dim")
+    page.heading("Settings")
+    state = [] if best.memory_bytes is None else [("optimizer state", show_bytes(best.memory_bytes))]
+    page.rows(settings(best.config) + state)
+    page.heading("Why")
+    for reason in best.reasons:
+        page.line(f"{reason['rule']:<4} {reason['text']}", indent=2, hang=5)
+    row = family(best.optimizer)[-1]
+    page.heading(f"What it does ({row.row})")
+    labels = ("direction", "step size", "strengths", "weaknesses")
+    page.rows([(label, getattr(row, label.replace(" ", "_"))) for label in labels])
+    _evidence(page, best)
+    if len(advice) > 1:
+        page.heading("If that disappoints, try in this order")
+        page.rows([(f"{r.rank}. {title(r)}", _alternative(r, best)) for r in advice.recommendations[1:]])
+    for heading, lines in (
+        ("Where rules disagreed", [f"{' / '.join(c['rules'])}: {c['text']}" for c in advice.conflicts]),
+        ("Ruled out", [f"{e['optimizer']} ({e['rule']}): {e['text']}" for e in advice.excluded]),
+        ("Mind", advice.warnings),
+        ("What would sharpen this answer", [f"--{q['field'].replace('_', '-')}: {q['why']}" for q in advice.questions]),
+    ):
+        if lines:
+            page.heading(heading)
+            for text in lines:
+                page.line(f"- {text}", indent=2, hang=2)
+    page.heading("Next")
+    page.rows(
+        [
+            (f"optadvisor explain {best.optimizer}", "what it does, and its settings one by one"),
+            ("optadvisor tune digits-mlp", "a real study on a built-in task; optadvisor tasks lists them"),
+        ]
+    )
+
+
+def title(recommendation: Recommendation) -> str:
+    """The optimizer with its learning rate."""
+    config = recommendation.config
+    if config.groups and not config.hyperparameters:
+        parts = [
+            f"{group['optimizer']} lr {number(group['hyperparameters']['lr'])} on the {group['role']} part"
+            for group in config.groups
+            if group["role"] != "no_decay"
+        ]
+        return f"{config.optimizer}: {', '.join(parts)}"
+    batch = ", full batch" if config.batch == "full" else ""
+    return f"{config.optimizer}, lr {number(config.hyperparameters['lr'])}{batch}"
+
+
+def settings(config: OptimizerConfig) -> list[tuple[str, str]]:
+    """The config in rows for reading."""
+    rows = [(name, number(value)) for name, value in config.hyperparameters.items()]
+    for group in config.groups:
+        values = ", ".join(f"{name} {number(value)}" for name, value in group["hyperparameters"].items())
+        who = {"no_decay": "normalisation and biases", "embedding": "embeddings", "dense": "all other weights"}
+        rows.append((who[group["role"]], f"{group['optimizer']}: {values}"))
+    rows.append(("schedule", _schedule(config.schedule)))
+    if config.batch == "full":
+        rows.append(("batch", "full: every step uses all samples"))
+    return rows
+
+
+def _schedule(schedule: dict[str, Any]) -> str:
+    words = {"warmup_cosine": "warm-up, then cosine decay to 0", "cosine": "cosine decay to 0"}
+    name = words.get(schedule["name"], schedule["name"])
+    if schedule["warmup_steps"]:
+        return f"{name}: {schedule['warmup_steps']:,} of {schedule['total_steps']:,} steps warm up"
+    if schedule.get("warmup_fraction"):
+        return f"{name}: {schedule['warmup_fraction']:.0%} of the steps warm up"
+    return name
+
+
+def _profile(profile: TaskProfile) -> str:
+    known = [(f.name, getattr(profile, f.name)) for f in fields(profile) if getattr(profile, f.name) is not None]
+    words = [
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {_plain(value)}" for name, value in known
+    ]
+    return ", ".join(words) or "nothing said yet"
+
+
+def _plain(value: Any) -> str:
+    if value is False:
+        return "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _alternative(recommendation: Recommendation, best: Recommendation) -> str:
+    if recommendation.lr_factor != 1.0:
+        size = "larger" if recommendation.lr_factor > 1 else "smaller"
+        return f"the same with a {size} learning rate"
+    if recommendation.optimizer == best.optimizer:
+        return ""
+    return f"if {recommendation.take_it_when}"
+
+
+def _evidence(page: Page, best: Recommendation) -> None:
+    if best.evidence:
+        page.heading("Evidence")
+        for entry in best.evidence:
+            page.line(f"- {entry['text']} ({entry['source']})", indent=2, hang=2)
