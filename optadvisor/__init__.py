@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from optadvisor.config import OptimizerConfig
     from optadvisor.kernels.errors import InputError
     from optadvisor.profile import TaskProfile
-    from optadvisor.studies import load_config, tune
+    from optadvisor.studies import load_config
+    from optadvisor.tuning import tune
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "OptimizerConfig", "TaskProfile", "kernels", "load_config", "recommend", "tune"]
@@ -22,7 +23,7 @@ _HOMES = {
     "TaskProfile": "optadvisor.profile",
     "load_config": "optadvisor.studies",
     "recommend": "optadvisor.advisor",
-    "tune": "optadvisor.studies",
+    "tune": "optadvisor.tuning",
 }
 
 

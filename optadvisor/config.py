@@ -50,7 +50,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA or isinstance(self.schema, bool):
             raise InputError(f"config schema is {self.schema!r}; this version reads schema {SCHEMA}")
-        if self.optimizer not in rules.RULES and self.optimizer != HYBRID:
+        if not isinstance(self.optimizer, str) or self.optimizer not in (*rules.RULES, HYBRID):
             raise unknown("optimizer", self.optimizer, (*rules.RULES, HYBRID))
         if self.batch not in BATCHES:
             raise unknown("batch", self.batch, BATCHES)
@@ -77,7 +77,9 @@ class OptimizerConfig:
         given = _mapping(self.hyperparameters, "hyperparameters")
         if self.optimizer == HYBRID:
             if given:
-                raise InputError(f"hybrid has no hyperparameters of its own, found {sorted(given)}: put them in its groups")
+                raise InputError(
+                    f"hybrid has no hyperparameters of its own, found {sorted(given)}: put them in its groups"
+                )
             return {}
         return _plain(rules.get(self.optimizer).complete(given))
 
@@ -90,6 +92,10 @@ class OptimizerConfig:
         if role not in ROLES:
             raise unknown("role of a group", role, ROLES)
         name = given.get("optimizer", self.optimizer)
+        if name == HYBRID:
+            raise InputError(
+                f"the {role} group of hybrid names no rule; give its optimizer: {', '.join(rules.RULES)}"
+            )
         rule = rules.get(name)
         values = _mapping(given.get("hyperparameters", {}), f"hyperparameters of the {role} group")
         where = f"{name} ({role} group)"
@@ -144,7 +150,16 @@ class OptimizerConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data: the config object of the JSON that recommend and tune print."""
-        order = ("schema", "optimizer", "hyperparameters", "schedule", "groups", "batch", "convention", "provenance")
+        order = (
+            "schema",
+            "optimizer",
+            "hyperparameters",
+            "schedule",
+            "groups",
+            "batch",
+            "convention",
+            "provenance",
+        )
         return {name: copy.deepcopy(getattr(self, name)) for name in order}
 
     @classmethod
@@ -170,6 +185,13 @@ class OptimizerConfig:
             inherited = base if base_name == name else {}
             found[group["role"]] = (name, rules.get(name).complete({**inherited, **group["hyperparameters"]}))
         return found
+
+    def role_of(self, shape: Sequence[int], declared: str | None = None) -> str:
+        """The role of a parameter in this config: the declared one, `dense` where no group has it, else by shape."""
+        if declared is None:
+            return self.role_of_shape(shape)
+        have = {group["role"] for group in self.groups}
+        return "dense" if declared in ROLES and declared not in have else declared
 
     def role_of_shape(self, shape: Sequence[int]) -> str:
         """The role of a parameter of which only the shape is known.

@@ -21,6 +21,11 @@ def home() -> Path:
     return Path(platformdirs.user_data_dir("optadvisor"))
 
 
+def file_name(task: str) -> str:
+    """A task's name as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in task)
+
+
 def writable_folder(folder: Path) -> Path:
     """`folder`, made if need be; InputError where nothing can be written in it."""
     try:
@@ -35,10 +40,9 @@ def writable_folder(folder: Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a crash leaves the old one or the new one: temporary file, fsync, rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from optadvisor.kernels.errors import InputError
 
 _COUNT_UNITS = {"k": 10**3, "m": 10**6, "b": 10**9}
+_MOST_DIGITS = 18
 _BYTE_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -21,7 +22,7 @@ def parse_bytes(value: object, what: str) -> int:
 
 
 def _parse(value: object, what: str, units: dict[str, int], lowest: int, expected: str) -> int:
-    problem = InputError(f"{what} is {value!r}; it takes {expected}, at least {lowest}")
+    problem = InputError(f"{what} is {value!r}; it takes {expected}, from {lowest} to 1e{_MOST_DIGITS}")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise problem
     text = str(value).strip().lower()
@@ -33,10 +34,14 @@ def _parse(value: object, what: str, units: dict[str, int], lowest: int, expecte
             text, factor = text[: -len(unit)].rstrip(), units[unit]
             break
     try:
-        number = Decimal(text) * factor
+        number = Decimal(text)
     except InvalidOperation:
         raise problem from None
-    if not number.is_finite() or number != int(number) or int(number) < lowest or number > 10**18:
+    # The size is looked at before anything is computed: 1e999999 has a million digits.
+    if not number.is_finite() or number.adjusted() > _MOST_DIGITS:
+        raise problem
+    number *= factor
+    if number != int(number) or int(number) < lowest or number > 10**_MOST_DIGITS:
         raise problem
     return int(number)
 

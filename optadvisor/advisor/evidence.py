@@ -85,7 +85,11 @@ def _judged(row: dict[str, str], rivals: list[dict[str, str]]) -> Result:
 def like(profile: TaskProfile) -> Iterator[Result]:
     """Results on tasks of the profile's domain, and not of another known kind of network."""
     for result in results():
-        if result.domain == profile.domain != "other" and profile.architecture not in ("transformer", "gan", "diffusion"):
+        if result.domain == profile.domain != "other" and profile.architecture not in (
+            "transformer",
+            "gan",
+            "diffusion",
+        ):
             yield result
 
 
@@ -106,7 +110,8 @@ def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str,
         {
             "source": SOURCE,
             "text": f"{r.task}: {r.optimizer} at lr {r.lr:.2g} reached {r.metric} {r.mean:.4g} +- {r.std:.2g} over {r.seeds} "
-            f"seeds, " + ("the best of three" if r.gap == 0 else f"{'a tie with' if r.ties else 'behind'} {r.best}"),
+            f"seeds, "
+            + ("the best of three" if r.gap == 0 else f"{'a tie with' if r.ties else 'behind'} {r.best}"),
             "task": r.task,
             "optimizer": r.optimizer,
         }

@@ -32,7 +32,6 @@ class GuideRule:
     favours_when: list[Condition] = field(default_factory=lambda: [{}])
     firm: list[Condition] = field(default_factory=list)
     variant: list[dict[str, Any]] = field(default_factory=list)
-    admits: str = ""
     batch: str = "mini"
     schedule: str = "constant"
     warmup_fraction: float = 0.0
@@ -68,6 +67,7 @@ class Guide:
     prior_of_the_rest: float
     rules: dict[str, GuideRule]
     hybrid: Family
+    hybrid_groups: list[dict[str, Any]]
     take_it_when: dict[str, str]
     questions: list[dict[str, Any]]
 
@@ -116,6 +116,7 @@ def load() -> Guide:
         data["prior_of_the_rest"],
         rules,
         Family(**data["hybrid"]),
+        data["hybrid_groups"],
         data["take_it_when"],
         data["question"],
     )
@@ -131,6 +132,19 @@ def states(optimizer: str) -> int | None:
     return None if optimizer == HYBRID else RULES[optimizer].states()
 
 
+def hybrid_groups(profile: TaskProfile) -> dict[str, str]:
+    """Role -> rule of a hybrid for the profile."""
+    found: dict[str, str] = next(e["rules"] for e in load().hybrid_groups if any_holds(e["when"], profile))
+    return found
+
+
+def state_bounds(optimizer: str, profile: TaskProfile) -> tuple[int, int]:
+    """Fewest and most state arrays: they differ for a hybrid, whose split into groups is unknown."""
+    rules = hybrid_groups(profile).values() if optimizer == HYBRID else [optimizer]
+    kept = [RULES[name].states() for name in rules]
+    return min(kept), max(kept)
+
+
 def memory(optimizer: str, parameters: int | None) -> int | None:
     """Bytes of optimizer state in float32, 4 x states x parameters; None where parameters or split are unknown."""
     kept = states(optimizer)
@@ -144,20 +158,24 @@ def decide(profile: TaskProfile) -> Decision:
     leader = next(
         (applied[r] for r in guide.precedence if r in applied and any_holds(applied[r].leads, profile)), None
     )
-    warnings = [leader.warning] if leader and leader.warning else []
     order = _candidates(guide, applied, profile, leader)
     excluded = _excluded_by_rules(applied, order)
     order = [name for name in order if name not in [entry["optimizer"] for entry in excluded]]
     order, applied, leader = _memory_goal(profile, order, applied, leader)
+    warnings = []
     if profile.memory_limit is not None:
         out, memory_warnings = _over_the_limit(profile, order, profile.memory_limit)
         excluded += out
         warnings += memory_warnings
         order = [name for name in order if name not in [entry["optimizer"] for entry in out]]
         if profile.parameters is not None:
+            # A goal of memory already favours the small ones; of these some always fit, sgd at least.
+            small = [name for name in applied["R9"].favours if name in order]
             fits = f"fits the limit of {show_bytes(profile.memory_limit)}"
-            applied["R9"] = _memory_rule(applied["R9"], order, fits)
-    order, pinned = _place_plain_descent(order, applied, profile)
+            applied["R9"] = _memory_rule(applied["R9"], small or order, order, fits, profile)
+    if leader and leader.warning and order[0] in leader.favours:
+        warnings.insert(0, leader.warning)
+    order, pinned = _place_plain_descent(order, applied)
     if "ftrl" in order and "R7" in applied:
         warnings.append(applied["R7"].reasons["ftrl"])
     overruled = {entry["optimizer"] for entry in excluded if entry["rule"] == "R9"}
@@ -165,7 +183,7 @@ def decide(profile: TaskProfile) -> Decision:
         order,
         leader,
         list(applied.values()),
-        _conflicts(guide, applied, profile, overruled),
+        _conflicts(guide, applied, profile, leader, overruled),
         excluded,
         pinned,
         warnings,
@@ -204,13 +222,18 @@ def _excluded_by_rules(applied: Mapping[str, GuideRule], order: list[str]) -> li
     ]
 
 
-def _memory_rule(rule: GuideRule, favours: list[str], text: str) -> GuideRule:
-    def words(name: str) -> str:
-        kept = states(name)
-        count = "its groups' states" if kept is None else f"{kept or 'no'} state{'' if kept == 1 else 's'} a parameter"
-        return f"{name} keeps {count}: {text}"
+def _memory_rule(
+    rule: GuideRule, favours: list[str], concerns: list[str], text: str, profile: TaskProfile
+) -> GuideRule:
+    """R9 with the optimizers that it favours, and a reason for each one that it concerns."""
 
-    return replace(rule, favours=favours, reasons={name: words(name) for name in favours})
+    def words(name: str) -> str:
+        least, most = state_bounds(name, profile)
+        if least < most:
+            return f"{name} keeps {least} to {most} states a parameter, by the share of embeddings: {text}"
+        return f"{name} keeps {most or 'no'} state{'' if most == 1 else 's'} a parameter: {text}"
+
+    return replace(rule, favours=favours, reasons={name: words(name) for name in concerns})
 
 
 def _memory_goal(
@@ -219,13 +242,17 @@ def _memory_goal(
     """Goal memory: at most one state comes first, unless the leader stands whatever the goal. Not an exclusion."""
     if profile.goal != "memory":
         return order, applied, leader
-    # In a hybrid the embeddings, nearly all of the parameters, keep one state.
-    small = [name for name in order if (states(name) or 0) <= 1]
-    rule = _memory_rule(applied["R9"], small, "memory is the goal")
+    # A hybrid counts by its fewest states: those of the embeddings, which are nearly all of its parameters.
+    small = [name for name in order if state_bounds(name, profile)[0] <= 1]
+    rule = _memory_rule(applied["R9"], small, small, "memory is the goal", profile)
     applied = {**applied, "R9": rule}
     rest = [name for name in order if name not in small]
     if leader and any_holds(leader.firm, profile):
-        return [order[0], *[n for n in small if n != order[0]], *[n for n in rest if n != order[0]]], applied, leader
+        return (
+            [order[0], *[n for n in small if n != order[0]], *[n for n in rest if n != order[0]]],
+            applied,
+            leader,
+        )
     if leader and small and order[0] not in small:
         leader = replace(rule, schedule=leader.schedule, warmup_fraction=leader.warmup_fraction)
     return [*small, *rest], applied, leader
@@ -236,34 +263,32 @@ def _over_the_limit(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """What does not fit the memory limit, by computed bytes; and what could not be computed."""
     if profile.parameters is None:
-        return [], ["the memory limit could not be enforced: the number of parameters is unknown (--parameters)"]
+        return [], [
+            "the memory limit could not be enforced: the number of parameters is unknown (--parameters)"
+        ]
     out, warnings = [], []
     for name in order:
-        need = memory(name, profile.parameters)
-        text = "" if need is None else f"{name} needs {show_bytes(need)}"
-        if need is None:
-            # A hybrid needs one state a parameter if all of them are embeddings, two if none is.
-            need, most = 4 * profile.parameters, 8 * profile.parameters
-            text = f"{name} needs at least {show_bytes(need)}"
-            if need <= limit < most:
-                warnings.append(
-                    f"{name} needs {show_bytes(need)} to {show_bytes(most)} of optimizer state, depending on the share of "
-                    f"embeddings; the limit is {show_bytes(limit)}"
-                )
+        need, most = (4 * kept * profile.parameters for kept in state_bounds(name, profile))
         if need > limit:
-            text += f" of optimizer state, the limit is {show_bytes(limit)}"
+            least = "at least " if need < most else ""
+            text = (
+                f"{name} needs {least}{show_bytes(need)} of optimizer state, the limit is {show_bytes(limit)}"
+            )
             out.append({"optimizer": name, "rule": "R9", "text": text})
+        elif most > limit:
+            warnings.append(
+                f"{name} needs {show_bytes(need)} to {show_bytes(most)} of optimizer state, depending on the share "
+                f"of embeddings; the limit is {show_bytes(limit)}"
+            )
     return out, warnings
 
 
-def _place_plain_descent(
-    order: list[str], applied: Mapping[str, GuideRule], profile: TaskProfile
-) -> tuple[list[str], bool]:
+def _place_plain_descent(order: list[str], applied: Mapping[str, GuideRule]) -> tuple[list[str], bool]:
     """Where plain sgd stands: among the first where R5 admits it, but never before what R8 moves ahead of it.
 
     Returns the order, and whether sgd takes the full batch.
     """
-    admitted = "R5" in applied
+    admitted = any(rule.batch == "full" for rule in applied.values())
     if "sgd" not in order:
         return order, admitted
     ahead = [name for name in applied["R8"].favours if name in order] if "R8" in applied else []
@@ -281,16 +306,20 @@ def _place_plain_descent(
 
 
 def _conflicts(
-    guide: Guide, applied: Mapping[str, GuideRule], profile: TaskProfile, overruled: set[str]
+    guide: Guide,
+    applied: Mapping[str, GuideRule],
+    profile: TaskProfile,
+    leader: GuideRule | None,
+    overruled: set[str],
 ) -> list[dict[str, Any]]:
     """Pairs of applied rules that favour disjoint optimizers, with the rule that was kept."""
 
     def strength(rule: GuideRule) -> tuple[int, int]:
         if rule.id == "R9":
-            return (2, 0) if profile.memory_limit is not None and overruled else (1, 1)
-        leads = any_holds(rule.leads, profile)
-        firm = any_holds(rule.firm, profile)
-        return (1, 2) if firm else (1 if leads else 0, -guide.precedence.index(rule.id))
+            return (3, 0) if overruled else (1, 1)
+        if leader and rule.id == leader.id and any_holds(rule.firm, profile):
+            return (2, 0)
+        return (1 if any_holds(rule.leads, profile) else 0, -guide.precedence.index(rule.id))
 
     rules = [rule for rule in applied.values() if rule.favours]
     found = []

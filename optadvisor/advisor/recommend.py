@@ -101,7 +101,10 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP) -> Advice:
         warnings.append(f"only {len(picks)} distinct configs can be advised here, {top} were asked for")
     return Advice(
         profile,
-        [_recommendation(rank, name, factor, profile, decision) for rank, (name, factor) in enumerate(picks, 1)],
+        [
+            _recommendation(rank, name, factor, profile, decision)
+            for rank, (name, factor) in enumerate(picks, 1)
+        ],
         decision.conflicts,
         decision.excluded,
         guide.questions(profile),
@@ -113,10 +116,11 @@ def _picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator[tuple
     """(optimizer, lr factor) in the order in which to try them."""
     optimizers = iter([(name, 1.0) for name in decision.order])
     others = _other_learning_rates(decision, profile)
-    # Where R5 admits full-batch descent it stands among the first five.
+    # Full-batch descent that is admitted stands among the first five, though three optimizers be ahead of it.
     late = decision.full_batch and "sgd" in decision.order[3:4]
+    second = 6 if late else 4
     for position in range(1, top + 1):
-        varies = position == 3 or (position % 3 == 1 and position > 3 and not (late and position == 4))
+        varies = position in (3, second) or (position > 6 and position % 3 == 1)
         first, second = (others, optimizers) if varies else (optimizers, others)
         pick = next(first, None) or next(second, None)
         if pick is None:
@@ -140,7 +144,9 @@ def _other_learning_rates(decision: Decision, profile: TaskProfile) -> Iterator[
 
 def _lr(config: OptimizerConfig) -> float:
     if config.optimizer == HYBRID:
-        return float(min(group["hyperparameters"]["lr"] for group in config.groups if group["role"] != "no_decay"))
+        return float(
+            min(group["hyperparameters"]["lr"] for group in config.groups if group["role"] != "no_decay")
+        )
     return float(config.hyperparameters["lr"])
 
 

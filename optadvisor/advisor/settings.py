@@ -10,14 +10,16 @@ from importlib import resources
 from typing import Any
 
 from optadvisor.advisor.conditions import any_holds
-from optadvisor.advisor.guide import Decision
+from optadvisor.advisor.guide import Decision, hybrid_groups
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
 from optadvisor.kernels.rules import RULES
 from optadvisor.kernels.schedules import WARMS_UP, Schedule
 from optadvisor.profile import TaskProfile
 from optadvisor.quantities import show_count
 
-VERY_LONG = 100_000  # steps from which on the guide's smaller beta2 is used (its rule R7 calls the same length long)
+VERY_LONG = (
+    100_000  # steps from which on the guide's smaller beta2 is used (its rule R7 calls the same length long)
+)
 LR_LIMITS = (1e-7, 30.0)
 
 
@@ -32,7 +34,9 @@ def practice() -> list[dict[str, Any]]:
 def published(optimizer: str, profile: TaskProfile) -> dict[str, Any]:
     """The first entry of published practice for the optimizer that fits the profile."""
     return next(
-        entry for entry in practice() if optimizer in entry["optimizers"] and any_holds(entry["when"], profile)
+        entry
+        for entry in practice()
+        if optimizer in entry["optimizers"] and any_holds(entry["when"], profile)
     )
 
 
@@ -44,6 +48,7 @@ def make(optimizer: str, profile: TaskProfile, decision: Decision, lr_factor: fl
     values, notes = _values(optimizer, profile, lr_factor)
     if full:
         values.pop("weight_decay", None)
+        notes = [note for note in notes if note["field"] != "weight_decay"]
     return OptimizerConfig.of(
         optimizer,
         values,
@@ -54,10 +59,9 @@ def make(optimizer: str, profile: TaskProfile, decision: Decision, lr_factor: fl
 
 
 def _hybrid(profile: TaskProfile, decision: Decision, lr_factor: float) -> OptimizerConfig:
-    # Where the objective drifts Adagrad's memory is in the way; the guide's other choice for embeddings is FTRL.
-    embedding = "ftrl" if profile.non_stationary else "adagrad"
     groups, notes = [], []
-    for role, name in (("embedding", embedding), ("dense", "adamw")):
+    rules = hybrid_groups(profile)
+    for role, name in rules.items():
         values, own = _values(name, profile, lr_factor)
         groups.append({"role": role, "optimizer": name, "hyperparameters": RULES[name].complete(values)})
         notes += [{**note, "field": f"{role}.{note['field']}"} for note in own]
@@ -65,7 +69,7 @@ def _hybrid(profile: TaskProfile, decision: Decision, lr_factor: float) -> Optim
         HYBRID,
         {},
         _schedule(HYBRID, profile, decision, False).to_dict(),
-        [*groups, no_decay("adamw")],
+        [*groups, no_decay(rules["dense"])],
         provenance=_provenance(HYBRID, decision, notes, lr_factor),
     )
 
@@ -104,7 +108,9 @@ def _values(
         notes.append({"field": "betas", "source": change[1]})
     if optimizer == "rmsprop" and profile.non_stationary:
         values["alpha"] = 0.9
-        notes.append({"field": "alpha", "source": "selection guide: 0.9 instead of 0.99 where gradients change fast"})
+        notes.append(
+            {"field": "alpha", "source": "selection guide: 0.9 instead of 0.99 where gradients change fast"}
+        )
     return values, notes
 
 

@@ -31,7 +31,7 @@ def explanation(optimizer: str) -> dict[str, Any]:
     guide = [
         {"rule": rule.id, "title": rule.title}
         for rule in load().rules.values()
-        if optimizer in rule.favours or optimizer in rule.reasons
+        if optimizer in (*rule.favours, *rule.reasons, *rule.concerns)
     ]
     data: dict[str, Any] = {"optimizer": optimizer, "families": families, "guide": guide}
     if optimizer == HYBRID:
@@ -47,13 +47,13 @@ def explanation(optimizer: str) -> dict[str, Any]:
                 "default": list(h.default) if isinstance(h.default, tuple) else h.default,
                 "range": h.range_text,
                 "text": h.text,
-                "searched": [
-                    {"axis": d.name, "low": d.low, "high": d.high, "log": d.log} for d in h.search
-                ],
+                "searched": [{"axis": d.name, "low": d.low, "high": d.high, "log": d.log} for d in h.search],
             }
             for h in rule.hyperparameters
         ],
-        "states": [{"name": s.name, "text": s.text} for s in rule.form(rule.defaults, rule.conventions[0]).states],
+        "states": [
+            {"name": s.name, "text": s.text} for s in rule.form(rule.defaults, rule.conventions[0]).states
+        ],
         "memory_bytes_per_parameter": memory(optimizer, 1),
         "conventions": list(rule.conventions),
         "sparse": rule.sparse,
@@ -77,11 +77,16 @@ def show(data: dict[str, Any]) -> None:
     if "hyperparameters" in data:
         page.heading("Settings")
         page.rows(
-            [(f"{h['name']} = {number(h['default'])}", f"{h['text']}; {h['range']}") for h in data["hyperparameters"]]
+            [
+                (f"{h['name']} = {number(h['default'])}", f"{h['text']}; {h['range']}")
+                for h in data["hyperparameters"]
+            ]
         )
         kept = states(data["optimizer"]) or 0
         page.heading("Memory")
-        page.line(f"{kept} state{'' if kept == 1 else 's'} a parameter, {4 * kept} bytes in float32", indent=2)
+        page.line(
+            f"{kept} state{'' if kept == 1 else 's'} a parameter, {4 * kept} bytes in float32", indent=2
+        )
         for state in data["states"]:
             page.line(f"{state['name']}: {state['text']}", indent=2, hang=2)
     page.heading("In the guide")

@@ -39,6 +39,14 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"optadvisor.cli.{name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader went away (a pipe into head): not an error. What is still buffered goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -68,15 +76,13 @@ def main(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        if not arguments:
+            raise click.UsageError(f"no command: optadvisor --help explains {', '.join(COMMANDS)}")
         result = cli.main(arguments, prog_name="optadvisor", standalone_mode=False)
     except (InputError, click.UsageError, click.BadParameter) as error:
         return _report(_message(error), 2, debug)
     except (KeyboardInterrupt, click.Abort):
         return _report("interrupted", 1, debug)
-    except BrokenPipeError:
-        # The reader went away (a pipe into head): not an error. stdout is closed quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001  # the one place where an error of any kind becomes a line
         return _report(f"{type(error).__name__}: {_message(error)}", 1, debug)
     return result if isinstance(result, int) else 0

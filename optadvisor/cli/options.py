@@ -60,7 +60,9 @@ class Share(click.ParamType):
         except ValueError:
             number = -1.0
         if not 0.0 <= number <= 1.0:
-            raise InputError(f"{_option(param)} is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros")
+            raise InputError(
+                f"{_option(param)} is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros"
+            )
         return number
 
 

@@ -29,18 +29,26 @@ from optadvisor.quantities import show_bytes
 @click.option("--batch-size", type=Count(), help="Examples a step.")
 @click.option("--steps", type=Count(), help="Updates in the whole training.")
 @click.option("--trials", type=Count(), help="Full training runs you can afford; 1 is no tuning.")
-@click.option("--sparse-fraction", type=Share(), help="Share of zeros in the input features, 0.99 for 99% zeros.")
+@click.option(
+    "--sparse-fraction", type=Share(), help="Share of zeros in the input features, 0.99 for 99% zeros."
+)
 @click.option("--convex/--non-convex", default=None, help="Whether the loss is convex in the parameters.")
 @click.option("--unstable", is_flag=True, default=None, help="Early training is unstable.")
 @click.option("--non-stationary", is_flag=True, default=None, help="The objective drifts during training.")
-@click.option("--ill-conditioned", is_flag=True, default=None, help="Curvature differs widely between directions.")
+@click.option(
+    "--ill-conditioned", is_flag=True, default=None, help="Curvature differs widely between directions."
+)
 @click.option(
     "--memory-limit",
     type=Bytes(),
     help="Bytes for optimizer state alone (float32), for example 600M or 2Gi. A hard limit.",
 )
-@click.option("--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it.")
-@click.option("--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]")
+@click.option(
+    "--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it."
+)
+@click.option(
+    "--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]"
+)
 @output_format
 def command(profile_file: str | None, top: int, output: str, **given: Any) -> None:
     """Recommend an optimizer with settings, schedule and reasons.
@@ -79,7 +87,10 @@ def show(advice: Advice) -> None:
         ("Where rules disagreed", [f"{' / '.join(c['rules'])}: {c['text']}" for c in advice.conflicts]),
         ("Ruled out", [f"{e['optimizer']} ({e['rule']}): {e['text']}" for e in advice.excluded]),
         ("Mind", advice.warnings),
-        ("What would sharpen this answer", [f"--{q['field'].replace('_', '-')}: {q['why']}" for q in advice.questions]),
+        (
+            "What would sharpen this answer",
+            [f"--{q['field'].replace('_', '-')}: {q['why']}" for q in advice.questions],
+        ),
     ):
         if lines:
             page.heading(heading)
@@ -113,7 +124,11 @@ def settings(config: OptimizerConfig) -> list[tuple[str, str]]:
     rows = [(name, number(value)) for name, value in config.hyperparameters.items()]
     for group in config.groups:
         values = ", ".join(f"{name} {number(value)}" for name, value in group["hyperparameters"].items())
-        who = {"no_decay": "normalisation and biases", "embedding": "embeddings", "dense": "all other weights"}
+        who = {
+            "no_decay": "normalisation and biases",
+            "embedding": "embeddings",
+            "dense": "all other weights",
+        }
         rows.append((who[group["role"]], f"{group['optimizer']}: {values}"))
     rows.append(("schedule", _schedule(config.schedule)))
     if config.batch == "full":
@@ -123,7 +138,7 @@ def settings(config: OptimizerConfig) -> list[tuple[str, str]]:
 
 def _schedule(schedule: dict[str, Any]) -> str:
     words = {"warmup_cosine": "warm-up, then cosine decay to 0", "cosine": "cosine decay to 0"}
-    name = words.get(schedule["name"], schedule["name"])
+    name: str = words.get(schedule["name"], schedule["name"])
     if schedule["warmup_steps"]:
         return f"{name}: {schedule['warmup_steps']:,} of {schedule['total_steps']:,} steps warm up"
     if schedule.get("warmup_fraction"):
@@ -132,9 +147,12 @@ def _schedule(schedule: dict[str, Any]) -> str:
 
 
 def _profile(profile: TaskProfile) -> str:
-    known = [(f.name, getattr(profile, f.name)) for f in fields(profile) if getattr(profile, f.name) is not None]
+    known = [
+        (f.name, getattr(profile, f.name)) for f in fields(profile) if getattr(profile, f.name) is not None
+    ]
     words = [
-        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {_plain(value)}" for name, value in known
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {_plain(value)}"
+        for name, value in known
     ]
     return ", ".join(words) or "nothing said yet"
 

@@ -74,11 +74,9 @@ class Group:
         """Set the states that do not start at 0, from the parameters as they are now."""
         flat = flatten(self.hyperparameters)
         for k, state in enumerate(self.form.states):
-            if state.initial is None:
-                continue
-            names = state.initial.__code__.co_varnames[1 : state.initial.__code__.co_argcount]
-            for i, leaf in enumerate(self.leaves):
-                self.state(k, i)[...] = state.initial(leaf.array, *(flat[name] for name in names))
+            if state.initial is not None:
+                for i, leaf in enumerate(self.leaves):
+                    self.state(k, i)[...] = state.start(leaf.array, flat)
 
     def state(self, k: int, i: int) -> Array:
         """State k of the i-th parameter, as a view of the parameter's shape."""
@@ -115,7 +113,7 @@ class Optimizer:
     ) -> None:
         record = rules.get(rule)
         record.complete(hyperparameters)
-        self._leaves = list(_leaves(params))
+        self._leaves, self._tree = list(_leaves(params)), params
         groups: list[Group] = []
         if _is_groups(params):
             for number, given in enumerate(params):
@@ -149,7 +147,7 @@ class Optimizer:
         two dimensions (biases, normalisation) are no_decay where the config has that group, the rest is dense.
         """
         self = cls.__new__(cls)
-        self._leaves = list(_leaves(params))
+        self._leaves, self._tree = list(_leaves(params)), params
         known = {leaf.path[-1] for leaf in self._leaves}
         for key in roles or {}:
             if key not in known:
@@ -160,10 +158,11 @@ class Optimizer:
             positions = [
                 i
                 for i, leaf in enumerate(self._leaves)
-                if (roles or {}).get(leaf.path[-1], config.role_of_shape(leaf.array.shape)) == role
+                if config.role_of(leaf.array.shape, (roles or {}).get(leaf.path[-1])) == role
             ]
             own = Schedule("constant", 0) if rules.get(rule).constant_lr else schedule
-            groups += self._groups(rules.get(rule), hyperparameters, config.convention, positions, own, role)
+            convention = config.convention if rule == config.optimizer else None
+            groups += self._groups(rules.get(rule), hyperparameters, convention, positions, own, role)
         placed = {i for group in groups for i in group.positions}
         for i, leaf in enumerate(self._leaves):
             if i not in placed:
@@ -273,7 +272,7 @@ class Optimizer:
             scale = group.dtype.type(rate * float(group.hyperparameters["momentum"]))  # type: ignore[arg-type]
             for i, position in enumerate(group.positions):
                 points[position] -= scale * group.state(0, i)
-        return _structure(self._leaves, points)
+        return _structure(self._tree, iter(points))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere: step count and, for each group, rule, hyperparameters and state arrays."""
@@ -328,6 +327,8 @@ class Optimizer:
                 raise InputError(
                     f"grads do not have the structure of params: expected the gradient of {leaf.name}, found {name or 'none'}"
                 )
+            if isinstance(gradient, np.generic):  # what NumPy's own arithmetic makes of arrays of shape ()
+                gradient = np.asarray(gradient)
             if not isinstance(gradient, np.ndarray):
                 raise InputError(f"{name} is {type(gradient).__name__}; the gradient of {leaf.name} is a NumPy array")
             if gradient.shape != leaf.array.shape or gradient.dtype != leaf.array.dtype:
@@ -367,6 +368,9 @@ def _walk(tree: Any, name: str) -> Iterator[tuple[tuple[Any, ...], str, Any]]:
 
 
 def _leaves(params: Parameters) -> Iterator[_Leaf]:
+    for number, group in enumerate(params if _is_groups(params) else ()):
+        if "params" not in group:
+            raise InputError(f"params[{number}] is a dict without 'params': a list of dicts is a list of groups")
     for path, name, array in _walk(params, "params"):
         if not isinstance(array, np.ndarray):
             raise InputError(f"{name} is {type(array).__name__}; it takes a NumPy array")
@@ -386,18 +390,15 @@ def _refuse_overlap(leaves: Sequence[_Leaf]) -> None:
             raise InputError(f"{name} and {other} share memory: pass each parameter once")
 
 
-def _structure(leaves: Sequence[_Leaf], values: Sequence[Array]) -> Any:
-    """`values` in the structure that the leaves came from."""
-    if leaves and len(leaves[0].path) > 1:
-        numbers = sorted({leaf.path[0] for leaf in leaves})
-        parts = []
-        for number in numbers:
-            inside = [(leaf.path[1], v) for leaf, v in zip(leaves, values, strict=True) if leaf.path[0] == number]
-            parts.append({"params": dict(inside) if isinstance(inside[0][0], str) else [v for _, v in inside]})
-        return parts
-    if leaves and isinstance(leaves[0].path[0], str):
-        return {leaf.path[0]: value for leaf, value in zip(leaves, values, strict=True)}
-    return list(values)
+def _structure(tree: Any, values: Iterator[Any]) -> Any:
+    """`values`, in the order of `_walk`, in the structure of `tree`."""
+    if _is_groups(tree):
+        return [{"params": _structure(group["params"], values)} for group in tree]
+    if isinstance(tree, np.ndarray):
+        return next(values)
+    if isinstance(tree, Mapping):
+        return {key: next(values) for key in sorted(tree, key=str)}
+    return [next(values) for _ in tree]
 
 
 def _checked_state(state: Mapping[str, Any], groups: Sequence[Group]) -> list[Mapping[str, Any]]:
@@ -412,14 +413,22 @@ def _checked_state(state: Mapping[str, Any], groups: Sequence[Group]) -> list[Ma
         raise InputError(f"state_dict has {count} groups, this optimizer has {len(groups)}")
     for number, (group, saved) in enumerate(zip(groups, saved_groups, strict=True)):
         where = f"state_dict group {number}"
+        for field in ("rule", "convention", "params", "state"):
+            if not isinstance(saved, Mapping) or field not in saved:
+                raise InputError(f"{where} has no {field!r}; pass what state_dict() returned")
         for field, expected in (("rule", group.rule.id), ("convention", group.convention)):
-            if saved.get(field) != expected:
-                raise InputError(f"{where}: {field} is {saved.get(field)!r}, this optimizer has {expected!r}")
+            if saved[field] != expected:
+                raise InputError(f"{where}: {field} is {saved[field]!r}, this optimizer has {expected!r}")
         names = [p["name"] for p in saved["params"]]
         if names != [leaf.name for leaf in group.leaves]:
             raise InputError(
                 f"{where}: parameters are {names}, this optimizer has {[leaf.name for leaf in group.leaves]}"
             )
+        for leaf, param in zip(group.leaves, saved["params"], strict=True):
+            found_kind = f"{param['dtype']}{list(param['shape'])}"
+            expected_kind = f"{leaf.array.dtype}{list(leaf.array.shape)}"
+            if found_kind != expected_kind:
+                raise InputError(f"{where}: {leaf.name} was {found_kind}, this optimizer has {expected_kind}")
         for kind in group.form.states:
             if kind.name not in saved["state"]:
                 raise InputError(f"{where}: state {kind.name!r} is missing; found {sorted(saved['state'])}")
@@ -437,4 +446,3 @@ def _checked_state(state: Mapping[str, Any], groups: Sequence[Group]) -> list[Ma
         if unexpected:
             raise InputError(f"{where}: state {sorted(unexpected)[0]!r} is not one of {group.form.name}'s")
     return list(saved_groups)
-

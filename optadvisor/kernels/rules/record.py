@@ -68,7 +68,7 @@ class Hyperparameter:
             if isinstance(value, (bool, str)):
                 raise TypeError
             number = float(value)  # type: ignore[arg-type]  # numpy scalars convert as well
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: {self.name} is {value!r}; it takes a number") from None
         inside = self.low <= number < self.high if self.open_high else self.low <= number <= self.high
         if not (inside and math.isfinite(number)):
@@ -83,6 +83,13 @@ class State:
     name: str
     text: str
     initial: Callable[..., Any] | None = None
+
+    def start(self, p: Any, hyperparameters: Mapping[str, float]) -> Any:
+        """The state before the first step, for a parameter p and flattened hyperparameters."""
+        if self.initial is None:
+            return 0.0
+        names = tuple(inspect.signature(self.initial).parameters)[1:]
+        return self.initial(p, *(hyperparameters[name] for name in names))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,6 @@ RULES: dict[str, Rule] = {rule.id: rule for rule in (SGD, MOMENTUM, NAG, ADAGRAD
 
 def get(name: str) -> Rule:
     """The rule of that id; InputError with the nearest id if there is none."""
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise unknown("optimizer", name, RULES)
     return RULES[name]

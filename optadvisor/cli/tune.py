@@ -1,0 +1,178 @@
+"""optadvisor tune"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from optadvisor.cli.options import Count, Name, output_format
+from optadvisor.cli.printing import Page, print_json
+from optadvisor.cli.recommend import settings
+from optadvisor.config import HYBRID
+from optadvisor.kernels.rules import RULES
+from optadvisor.studies.study import Progress, Result, Trial
+from optadvisor.studies.tasks import registry
+from optadvisor.tuning import TRIALS, tune
+
+LINE_EVERY = 10.0  # seconds between progress lines in a log
+
+
+@click.command("tune", epilog="Example: optadvisor tune digits-mlp --trials 100 --seed 0")
+@click.argument("task")
+@click.option(
+    "--optimizer",
+    "optimizers",
+    multiple=True,
+    type=Name([*RULES, HYBRID]),
+    help="Search this rule only; may be given more than once.  [default: the dense rules, in the order of the advice]",
+)
+@click.option("--trials", type=Count(), help=f"Search trials over all rules together.  [default: {TRIALS}]")
+@click.option(
+    "--seed",
+    type=Count(0),
+    help="Seed of the whole study: the same seed gives the same trials.  [default: 0]",
+)
+@click.option(
+    "--storage", help="Optuna storage URL, or a journal file.  [default: a journal in the data folder]"
+)
+@click.option("--jobs", type=Count(), help="Trainings at once.  [default: one a core]")
+@click.option("--steps", type=Count(), help="Updates in a training.  [default: the task's]")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none."
+)
+@click.option("--quiet", is_flag=True, help="No progress.")
+@output_format
+def command(
+    task: str,
+    optimizers: tuple[str, ...],
+    trials: int | None,
+    seed: int | None,
+    storage: str | None,
+    jobs: int | None,
+    steps: int | None,
+    resume: bool,
+    quiet: bool,
+    output: str,
+) -> int:
+    """Search the best settings for TASK in a real study, and keep the best as its tuned config.
+
+    TASK is the name of a built-in task (optadvisor tasks lists them).
+    """
+    try:
+        with _progress(trials or TRIALS, quiet) as progress:
+            result = tune(
+                task,
+                trials=trials,
+                seed=seed,
+                optimizers=optimizers,
+                storage_url=storage,
+                jobs=jobs,
+                steps=steps,
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        where = f" --storage {storage}" if storage else ""
+        click.echo(
+            f"Interrupted: finished trials are kept. Go on with: optadvisor tune {task}{where} --resume",
+            err=True,
+        )
+        return 1
+    if output == "json":
+        print_json(result.to_dict())
+    else:
+        show(result)
+    return 0
+
+
+@contextlib.contextmanager
+def _progress(trials: int, quiet: bool) -> Iterator[Progress | None]:
+    """A bar on a terminal, now and then a line in a log, nothing if quiet."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar(trials) as progress:
+            yield progress
+    else:
+        yield _lines(trials)
+
+
+@contextlib.contextmanager
+def _bar(trials: int) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns: list[Any] = [
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    ]
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        job = bar.add_task("compiling", total=trials)
+
+        def progress(done: Sequence[Trial]) -> None:
+            bar.update(job, completed=len(done), description=_best(done))
+
+        yield progress
+
+
+def _lines(trials: int) -> Progress:
+    last = time.monotonic()
+
+    def progress(done: Sequence[Trial]) -> None:
+        nonlocal last
+        if len(done) == trials or time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            click.echo(f"{len(done)} of {trials} trials, {_best(done)}", err=True)
+
+    return progress
+
+
+def _best(done: Sequence[Trial]) -> str:
+    best = min(done, key=lambda trial: trial.record.value)
+    return f"best {best.record.value:.4g} ({best.optimizer})"
+
+
+def show(result: Result) -> None:
+    """The study for reading: the winner, how the rules did, what to do next."""
+    page, task = Page(), registry.get(result.task)
+    page.line(
+        f"Best: {result.best.optimizer}, {task.metric} {result.value:.4g} +- {result.std:.2g} over {len(result.seeds)} fresh seeds",
+        "bold green",
+    )
+    figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.metrics.items())
+    page.line(f"{figures} (means)", "dim")
+    page.heading("Settings")
+    page.rows(settings(result.best))
+    page.heading(f"Best trial of each rule, one seed each ({task.metric})")
+    names = sorted({t.optimizer for t in result.trials}, key=lambda n: min(_values(result, n)))
+    page.rows([(name, _rule_line(result, name)) for name in names])
+    page.heading("Study")
+    diverged = sum(trial.record.diverged for trial in result.trials)
+    page.line(
+        f"{result.study}, seed {result.seed}: {len(result.trials)} trials ({diverged} diverged) and {result.runs - len(result.trials)} "
+        f"confirmation runs in {result.seconds:.1f} s",
+        indent=2,
+    )
+    page.heading("Next")
+    page.rows([(f"optadvisor config {result.task} --framework torch", "the tuned config as PyTorch code")])
+
+
+def _values(result: Result, optimizer: str) -> list[float]:
+    return [trial.record.value for trial in result.trials if trial.optimizer == optimizer]
+
+
+def _rule_line(result: Result, optimizer: str) -> str:
+    best = min((t for t in result.trials if t.optimizer == optimizer), key=lambda t: t.record.value)
+    count = len(_values(result, optimizer))
+    return (
+        f"{best.record.value:.4f} at lr {best.record.config.hyperparameters['lr']:.2g} after {count} "
+        f"trial{'' if count == 1 else 's'}"
+    )

@@ -1,0 +1,34 @@
+"""How a budget of trials is shared among rules: successive halving, fixed by the values seen so far.
+
+Every rule gets the same number of trials in a round; the better half goes on; the last rule standing spends the last
+round alone. After Jamieson & Talwalkar 2016, Non-stochastic Best Arm Identification, with rules as arms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+WAVE = 8  # trials of one rule that are asked for before any of them is told
+
+
+def waves(
+    trials: int, rules: Sequence[str], best: Callable[[str], float]
+) -> Iterator[list[tuple[str, int]]]:
+    """Batches of (rule, number of trials) that add up to `trials`.
+
+    rules: in the order of the advice, which settles ties. best(rule): the best value so far, asked between rounds.
+    """
+    alive = list(rules[:trials])
+    rounds = math.ceil(math.log2(len(alive))) + 1 if alive else 0
+    left = trials
+    for remaining in range(rounds, 0, -1):
+        budget = left if remaining == 1 else left // remaining
+        left -= budget
+        shares = {rule: budget // len(alive) + (i < budget % len(alive)) for i, rule in enumerate(alive)}
+        while any(shares.values()):
+            wave = [(rule, min(WAVE, share)) for rule, share in shares.items() if share]
+            for rule, count in wave:
+                shares[rule] -= count
+            yield wave
+        alive = sorted(alive, key=best)[: math.ceil(len(alive) / 2)]

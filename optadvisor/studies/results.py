@@ -1,0 +1,51 @@
+"""The tuned config of each task, kept as a JSON file in the data folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optadvisor.config import OptimizerConfig
+from optadvisor.files import file_name, home, read_json, writable_folder, write_whole
+from optadvisor.kernels.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from optadvisor.studies.study import Result
+
+SCHEMA = 1
+
+
+def _file(task: str) -> Path:
+    return home() / "tuned" / f"{file_name(task)}.json"
+
+
+def folder() -> Path:
+    """The folder of tuned configs; InputError where nothing can be written in it."""
+    return writable_folder(home() / "tuned")
+
+
+def save(result: Result) -> Path:
+    """Keep the best config of a finished study as the tuned config of its task."""
+    folder()
+    path = _file(result.task)
+    data = result.to_dict()
+    del data["trials_log"]
+    write_whole(path, json.dumps({"schema": SCHEMA, **data}, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def load_config(task: str) -> OptimizerConfig:
+    """The tuned config of a task. InputError where no study of it has finished."""
+    path = _file(task)
+    if not path.exists():
+        done = sorted(p.stem for p in path.parent.glob("*.json"))
+        guess = nearest(task, done)
+        hint = f"did you mean {guess!r}? " if guess else ""
+        raise InputError(
+            f"no tuned config of {task!r}: {hint}tuned so far: {', '.join(done) or 'none'}; make one with: optadvisor tune TASK"
+        )
+    data = read_json(path, "tuned config")
+    if data.get("schema") != SCHEMA or "best" not in data:
+        raise InputError(f"{path} has schema {data.get('schema')!r}; this version reads schema {SCHEMA}")
+    return OptimizerConfig.from_dict(data["best"]["config"])

@@ -1,0 +1,56 @@
+"""`Task`, what a study trains, and `TrialRecord`, what came of one training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from optadvisor.config import OptimizerConfig
+from optadvisor.profile import TaskProfile
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One training: what ran, from which seed, and what came of it.
+
+    value: lower is better, inf if the training diverged. curve: (step, value) along the way. seconds: the training
+    alone, without compiling. metrics: further figures by name.
+    """
+
+    config: OptimizerConfig
+    seed: int
+    value: float
+    seconds: float
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a storage keeps beside config and value: JSON has no inf, so values that diverged are None."""
+        return {
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "diverged": self.diverged,
+            "curve": [[step, value if math.isfinite(value) else None] for step, value in self.curve],
+            "metrics": {name: v if math.isfinite(v) else None for name, v in self.metrics.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training task: train(config, seed, steps) -> TrialRecord, and what is known about it.
+
+    metric: what `value` is. steps: the length of a training unless another one is asked for.
+    """
+
+    name: str
+    title: str
+    metric: str
+    steps: int
+    profile: TaskProfile
+    train: Callable[[OptimizerConfig, int, int], TrialRecord]
