@@ -93,9 +93,7 @@ class OptimizerConfig:
             raise unknown("role of a group", role, ROLES)
         name = given.get("optimizer", self.optimizer)
         if name == HYBRID:
-            raise InputError(
-                f"the {role} group of hybrid names no rule; give its optimizer: {', '.join(rules.RULES)}"
-            )
+            raise InputError(f"the {role} group of hybrid names no rule; give its optimizer: {', '.join(rules.RULES)}")
         rule = rules.get(name)
         values = _mapping(given.get("hyperparameters", {}), f"hyperparameters of the {role} group")
         where = f"{name} ({role} group)"

@@ -95,9 +95,7 @@ class TaskProfile:
             return
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number or not 0.0 <= value <= 1.0:
-            raise InputError(
-                f"sparse_fraction is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros"
-            )
+            raise InputError(f"sparse_fraction is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros")
         object.__setattr__(self, "sparse_fraction", float(value))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from optadvisor.advisor import guide, settings
 from optadvisor.config import HYBRID
@@ -12,7 +12,8 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import TaskProfile
 from optadvisor.quantities import parse_count
-from optadvisor.studies import results, space, storage, study
+from optadvisor.studies import results, space, study
+from optadvisor.studies import storage as storages
 from optadvisor.studies.study import Plan, Progress, Result
 from optadvisor.studies.tasks import registry
 
@@ -25,7 +26,7 @@ def tune(
     trials: int | None = None,
     seed: int | None = None,
     optimizers: Iterable[str] = (),
-    storage_url: str | None = None,
+    storage: str | None = None,
     jobs: int | None = None,
     steps: int | None = None,
     resume: bool = False,
@@ -34,10 +35,10 @@ def tune(
     """Search the best settings for a task and keep them as its tuned config.
 
     task: name of a built-in task. trials: search trials over all rules (50). seed: of the whole study (0). optimizers:
-    rules to search; by default every dense rule, in the order of the advice. storage_url: an Optuna URL or the path of
+    rules to search; by default every dense rule, in the order of the advice. storage: an Optuna URL or the path of
     a journal file; by default a journal in the data folder. jobs: trainings at once, by default one a core. steps:
     length of a training, by default the task's. resume: go on with the newest study of the task, whose plan is kept.
-    progress: called with the trials so far.
+    progress: called with the trials so far and the number planned.
 
     Errors: InputError before any work starts; what finished is kept whatever happens later.
     """
@@ -47,9 +48,9 @@ def tune(
     if seed is not None:
         parse_count(seed, "seed", 0)
     chosen = _chosen(optimizers)
-    with storage.quiet_optuna(), contextlib.ExitStack() as stack:
+    with storages.quiet_optuna(), contextlib.ExitStack() as stack:
         results.folder()
-        kept = storage.open_storage(storage_url, task)
+        kept = storages.open_storage(storage, task)
         before = study.latest(kept, task) if resume else None
         if before:
             name, plan = before
@@ -66,7 +67,7 @@ def tune(
             starts = _starts(found.profile, order)
             plan = Plan(task, order, checked["trials"] or TRIALS, seed or 0, length, starts)
             name = study.create(kept, plan)
-        stack.enter_context(storage.exclusive(name))
+        stack.enter_context(storages.exclusive(name))
         result = study.run(found, plan, name, kept, checked["jobs"], progress)
         results.save(result)
         return result
@@ -83,12 +84,13 @@ def _chosen(optimizers: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _same(name: str, plan: Plan, asked: dict[str, object]) -> None:
+def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
     for field, value in asked.items():
         have = getattr(plan, field)
         if value is not None and value != have:
             raise InputError(
-                f"study {name} was started with {field} {have!r}, not {value!r}: resume it with the same, or start a new one"
+                f"study {name} was started with {field} {have!r}, not {value!r}: "
+                "resume it with the same, or start a new one"
             )
 
 

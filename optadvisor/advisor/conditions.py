@@ -13,8 +13,7 @@ Condition = Mapping[str, Any]
 def any_holds(conditions: Sequence[Condition], profile: TaskProfile) -> bool:
     """Whether one of the conditions holds. An empty condition always does, an empty list never."""
     return any(
-        all(_test(wanted, getattr(profile, name)) for name, wanted in condition.items())
-        for condition in conditions
+        all(_test(wanted, getattr(profile, name)) for name, wanted in condition.items()) for condition in conditions
     )
 
 

@@ -107,13 +107,12 @@ def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str,
     found = [result for result in like(profile) if result.optimizer == KIN.get(optimizer)]
     found.sort(key=lambda result: result.architecture != profile.architecture)
     return [
-        {
-            "source": SOURCE,
-            "text": f"{r.task}: {r.optimizer} at lr {r.lr:.2g} reached {r.metric} {r.mean:.4g} +- {r.std:.2g} over {r.seeds} "
-            f"seeds, "
-            + ("the best of three" if r.gap == 0 else f"{'a tie with' if r.ties else 'behind'} {r.best}"),
-            "task": r.task,
-            "optimizer": r.optimizer,
-        }
-        for r in found[:most]
+        {"source": SOURCE, "text": _sentence(result), "task": result.task, "optimizer": result.optimizer}
+        for result in found[:most]
     ]
+
+
+def _sentence(r: Result) -> str:
+    reached = f"reached {r.metric} {r.mean:.4g} +- {r.std:.2g} over {r.seeds} seeds"
+    place = "the best of three" if r.gap == 0 else f"{'a tie with' if r.ties else 'behind'} {r.best}"
+    return f"{r.task}: {r.optimizer} at lr {r.lr:.2g} {reached}, {place}"

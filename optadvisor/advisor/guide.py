@@ -155,9 +155,7 @@ def decide(profile: TaskProfile) -> Decision:
     """Apply every rule to the profile and settle who decides."""
     guide = load()
     applied = _applied(guide, profile)
-    leader = next(
-        (applied[r] for r in guide.precedence if r in applied and any_holds(applied[r].leads, profile)), None
-    )
+    leader = next((applied[r] for r in guide.precedence if r in applied and any_holds(applied[r].leads, profile)), None)
     order = _candidates(guide, applied, profile, leader)
     excluded = _excluded_by_rules(applied, order)
     order = [name for name in order if name not in [entry["optimizer"] for entry in excluded]]
@@ -258,22 +256,16 @@ def _memory_goal(
     return [*small, *rest], applied, leader
 
 
-def _over_the_limit(
-    profile: TaskProfile, order: list[str], limit: int
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _over_the_limit(profile: TaskProfile, order: list[str], limit: int) -> tuple[list[dict[str, Any]], list[str]]:
     """What does not fit the memory limit, by computed bytes; and what could not be computed."""
     if profile.parameters is None:
-        return [], [
-            "the memory limit could not be enforced: the number of parameters is unknown (--parameters)"
-        ]
+        return [], ["the memory limit could not be enforced: the number of parameters is unknown (--parameters)"]
     out, warnings = [], []
     for name in order:
         need, most = (4 * kept * profile.parameters for kept in state_bounds(name, profile))
         if need > limit:
             least = "at least " if need < most else ""
-            text = (
-                f"{name} needs {least}{show_bytes(need)} of optimizer state, the limit is {show_bytes(limit)}"
-            )
+            text = f"{name} needs {least}{show_bytes(need)} of optimizer state, the limit is {show_bytes(limit)}"
             out.append({"optimizer": name, "rule": "R9", "text": text})
         elif most > limit:
             warnings.append(

@@ -101,10 +101,7 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP) -> Advice:
         warnings.append(f"only {len(picks)} distinct configs can be advised here, {top} were asked for")
     return Advice(
         profile,
-        [
-            _recommendation(rank, name, factor, profile, decision)
-            for rank, (name, factor) in enumerate(picks, 1)
-        ],
+        [_recommendation(rank, name, factor, profile, decision) for rank, (name, factor) in enumerate(picks, 1)],
         decision.conflicts,
         decision.excluded,
         guide.questions(profile),
@@ -118,11 +115,11 @@ def _picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator[tuple
     others = _other_learning_rates(decision, profile)
     # Full-batch descent that is admitted stands among the first five, though three optimizers be ahead of it.
     late = decision.full_batch and "sgd" in decision.order[3:4]
-    second = 6 if late else 4
+    again = 6 if late else 4
     for position in range(1, top + 1):
-        varies = position in (3, second) or (position > 6 and position % 3 == 1)
-        first, second = (others, optimizers) if varies else (optimizers, others)
-        pick = next(first, None) or next(second, None)
+        varies = position in (3, again) or (position > 6 and position % 3 == 1)
+        preferred, rest = (others, optimizers) if varies else (optimizers, others)
+        pick = next(preferred, None) or next(rest, None)
         if pick is None:
             return
         yield pick
@@ -144,15 +141,11 @@ def _other_learning_rates(decision: Decision, profile: TaskProfile) -> Iterator[
 
 def _lr(config: OptimizerConfig) -> float:
     if config.optimizer == HYBRID:
-        return float(
-            min(group["hyperparameters"]["lr"] for group in config.groups if group["role"] != "no_decay")
-        )
+        return float(min(group["hyperparameters"]["lr"] for group in config.groups if group["role"] != "no_decay"))
     return float(config.hyperparameters["lr"])
 
 
-def _recommendation(
-    rank: int, name: str, factor: float, profile: TaskProfile, decision: Decision
-) -> Recommendation:
+def _recommendation(rank: int, name: str, factor: float, profile: TaskProfile, decision: Decision) -> Recommendation:
     config = settings.make(name, profile, decision, factor)
     return Recommendation(
         rank,
@@ -171,9 +164,7 @@ def _recommendation(
 def _prior(name: str, decision: Decision) -> float:
     """The strongest prior among the applied rules that favour the optimizer."""
     rules: Sequence[guide.GuideRule] = decision.applied
-    return max(
-        [guide.load().prior_of_the_rest, *(r.prior for r in rules if name in r.favours and r is not None)]
-    )
+    return max([guide.load().prior_of_the_rest, *(r.prior for r in rules if name in r.favours and r is not None)])
 
 
 def _settings_evidence(config: OptimizerConfig) -> list[dict[str, Any]]:

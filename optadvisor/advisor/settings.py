@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,7 @@ from optadvisor.kernels.schedules import WARMS_UP, Schedule
 from optadvisor.profile import TaskProfile
 from optadvisor.quantities import show_count
 
-VERY_LONG = (
-    100_000  # steps from which on the guide's smaller beta2 is used (its rule R7 calls the same length long)
-)
+VERY_LONG = 100_000  # steps from which on the guide's smaller beta2 is used (its rule R7 calls the same length long)
 LR_LIMITS = (1e-7, 30.0)
 
 
@@ -33,11 +32,7 @@ def practice() -> list[dict[str, Any]]:
 
 def published(optimizer: str, profile: TaskProfile) -> dict[str, Any]:
     """The first entry of published practice for the optimizer that fits the profile."""
-    return next(
-        entry
-        for entry in practice()
-        if optimizer in entry["optimizers"] and any_holds(entry["when"], profile)
-    )
+    return next(entry for entry in practice() if optimizer in entry["optimizers"] and any_holds(entry["when"], profile))
 
 
 def make(optimizer: str, profile: TaskProfile, decision: Decision, lr_factor: float = 1.0) -> OptimizerConfig:
@@ -87,9 +82,7 @@ def _provenance(
     return found
 
 
-def _values(
-    optimizer: str, profile: TaskProfile, lr_factor: float
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _values(optimizer: str, profile: TaskProfile, lr_factor: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Hyperparameters that differ from the rule's defaults, and a note on where each comes from."""
     rule = RULES[optimizer]
     entry = published(optimizer, profile)
@@ -108,9 +101,7 @@ def _values(
         notes.append({"field": "betas", "source": change[1]})
     if optimizer == "rmsprop" and profile.non_stationary:
         values["alpha"] = 0.9
-        notes.append(
-            {"field": "alpha", "source": "selection guide: 0.9 instead of 0.99 where gradients change fast"}
-        )
+        notes.append({"field": "alpha", "source": "selection guide: 0.9 instead of 0.99 where gradients change fast"})
     return values, notes
 
 
@@ -145,7 +136,7 @@ def _learning_rate(entry: Mapping[str, Any], profile: TaskProfile) -> tuple[floa
 def _interpolate(table: Sequence[Sequence[float]], parameters: int) -> float:
     if parameters <= table[0][0]:
         return float(table[0][1])
-    for (x0, y0), (x1, y1) in zip(table, table[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(table):
         if parameters <= x1:
             share = math.log(parameters / x0) / math.log(x1 / x0)
             return float(y0 * (y1 / y0) ** share)

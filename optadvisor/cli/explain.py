@@ -51,9 +51,7 @@ def explanation(optimizer: str) -> dict[str, Any]:
             }
             for h in rule.hyperparameters
         ],
-        "states": [
-            {"name": s.name, "text": s.text} for s in rule.form(rule.defaults, rule.conventions[0]).states
-        ],
+        "states": [{"name": s.name, "text": s.text} for s in rule.form(rule.defaults, rule.conventions[0]).states],
         "memory_bytes_per_parameter": memory(optimizer, 1),
         "conventions": list(rule.conventions),
         "sparse": rule.sparse,
@@ -77,16 +75,11 @@ def show(data: dict[str, Any]) -> None:
     if "hyperparameters" in data:
         page.heading("Settings")
         page.rows(
-            [
-                (f"{h['name']} = {number(h['default'])}", f"{h['text']}; {h['range']}")
-                for h in data["hyperparameters"]
-            ]
+            [(f"{h['name']} = {number(h['default'])}", f"{h['text']}; {h['range']}") for h in data["hyperparameters"]]
         )
         kept = states(data["optimizer"]) or 0
         page.heading("Memory")
-        page.line(
-            f"{kept} state{'' if kept == 1 else 's'} a parameter, {4 * kept} bytes in float32", indent=2
-        )
+        page.line(f"{kept} state{'' if kept == 1 else 's'} a parameter, {4 * kept} bytes in float32", indent=2)
         for state in data["states"]:
             page.line(f"{state['name']}: {state['text']}", indent=2, hang=2)
     page.heading("In the guide")

@@ -31,11 +31,5 @@ def command(output: str) -> None:
         return
     page = Page()
     for row in rows:
-        kept = (
-            "by group"
-            if row["states"] is None
-            else f"{row['states']} states"
-            if row["states"] != 1
-            else "1 state"
-        )
+        kept = "by group" if row["states"] is None else f"{row['states']} states" if row["states"] != 1 else "1 state"
         page.line(f"{row['optimizer']:<9} {kept:<9} {row['title']}: {row['use_for']}", hang=20)

@@ -11,7 +11,7 @@ from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_bytes, parse_count
 
 
-class Name(click.ParamType):
+class Name(click.ParamType[str]):
     """One of a set of names; another one is refused with the nearest."""
 
     name = "name"
@@ -28,7 +28,7 @@ class Name(click.ParamType):
         return "[" + "|".join(self.known) + "]"
 
 
-class Count(click.ParamType):
+class Count(click.ParamType[int]):
     """A whole number with k, M or B."""
 
     name = "N"
@@ -40,7 +40,7 @@ class Count(click.ParamType):
         return parse_count(value, _option(param), self.lowest)
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType[int]):
     """Bytes with k, M, G or Ki, Mi, Gi."""
 
     name = "BYTES"
@@ -49,7 +49,7 @@ class Bytes(click.ParamType):
         return parse_bytes(value, _option(param))
 
 
-class Share(click.ParamType):
+class Share(click.ParamType[float]):
     """A number from 0 to 1."""
 
     name = "X"
@@ -60,9 +60,7 @@ class Share(click.ParamType):
         except ValueError:
             number = -1.0
         if not 0.0 <= number <= 1.0:
-            raise InputError(
-                f"{_option(param)} is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros"
-            )
+            raise InputError(f"{_option(param)} is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros")
         return number
 
 

@@ -51,10 +51,13 @@ class Page:
         self.line(text, "bold")
 
     def rows(self, rows: list[tuple[str, str]], indent: int = 2) -> None:
-        """Two columns, the second one wrapped."""
-        if rows:
-            first = max(len(left) for left, _ in rows)
-            for left, right in rows:
+        """Two columns, the second one wrapped; where the first is wide, the second goes below it."""
+        first = max((len(left) for left, _ in rows), default=0)
+        for left, right in rows:
+            if first > self.width // 2:
+                self.line(left, indent=indent)
+                self.line(right, indent=indent + 4)
+            else:
                 self.line(f"{left:<{first}}  {right}", indent=indent, hang=first + 2)
 
 

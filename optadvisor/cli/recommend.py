@@ -29,26 +29,18 @@ from optadvisor.quantities import show_bytes
 @click.option("--batch-size", type=Count(), help="Examples a step.")
 @click.option("--steps", type=Count(), help="Updates in the whole training.")
 @click.option("--trials", type=Count(), help="Full training runs you can afford; 1 is no tuning.")
-@click.option(
-    "--sparse-fraction", type=Share(), help="Share of zeros in the input features, 0.99 for 99% zeros."
-)
+@click.option("--sparse-fraction", type=Share(), help="Share of zeros in the input features, 0.99 for 99% zeros.")
 @click.option("--convex/--non-convex", default=None, help="Whether the loss is convex in the parameters.")
 @click.option("--unstable", is_flag=True, default=None, help="Early training is unstable.")
 @click.option("--non-stationary", is_flag=True, default=None, help="The objective drifts during training.")
-@click.option(
-    "--ill-conditioned", is_flag=True, default=None, help="Curvature differs widely between directions."
-)
+@click.option("--ill-conditioned", is_flag=True, default=None, help="Curvature differs widely between directions.")
 @click.option(
     "--memory-limit",
     type=Bytes(),
     help="Bytes for optimizer state alone (float32), for example 600M or 2Gi. A hard limit.",
 )
-@click.option(
-    "--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it."
-)
-@click.option(
-    "--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]"
-)
+@click.option("--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it.")
+@click.option("--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]")
 @output_format
 def command(profile_file: str | None, top: int, output: str, **given: Any) -> None:
     """Recommend an optimizer with settings, schedule and reasons.
@@ -147,9 +139,7 @@ def _schedule(schedule: dict[str, Any]) -> str:
 
 
 def _profile(profile: TaskProfile) -> str:
-    known = [
-        (f.name, getattr(profile, f.name)) for f in fields(profile) if getattr(profile, f.name) is not None
-    ]
+    known = [(f.name, getattr(profile, f.name)) for f in fields(profile) if getattr(profile, f.name) is not None]
     words = [
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {_plain(value)}"
         for name, value in known

@@ -37,14 +37,10 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log
     type=Count(0),
     help="Seed of the whole study: the same seed gives the same trials.  [default: 0]",
 )
-@click.option(
-    "--storage", help="Optuna storage URL, or a journal file.  [default: a journal in the data folder]"
-)
+@click.option("--storage", help="Optuna storage URL, or a journal file.  [default: a journal in the data folder]")
 @click.option("--jobs", type=Count(), help="Trainings at once.  [default: one a core]")
 @click.option("--steps", type=Count(), help="Updates in a training.  [default: the task's]")
-@click.option(
-    "--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none."
-)
+@click.option("--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @output_format
 def command(
@@ -64,13 +60,13 @@ def command(
     TASK is the name of a built-in task (optadvisor tasks lists them).
     """
     try:
-        with _progress(trials or TRIALS, quiet) as progress:
+        with _progress(quiet) as progress:
             result = tune(
                 task,
                 trials=trials,
                 seed=seed,
                 optimizers=optimizers,
-                storage_url=storage,
+                storage=storage,
                 jobs=jobs,
                 steps=steps,
                 resume=resume,
@@ -91,19 +87,19 @@ def command(
 
 
 @contextlib.contextmanager
-def _progress(trials: int, quiet: bool) -> Iterator[Progress | None]:
+def _progress(quiet: bool) -> Iterator[Progress | None]:
     """A bar on a terminal, now and then a line in a log, nothing if quiet."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        with _bar(trials) as progress:
+        with _bar() as progress:
             yield progress
     else:
-        yield _lines(trials)
+        yield _lines()
 
 
 @contextlib.contextmanager
-def _bar(trials: int) -> Iterator[Progress]:
+def _bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -115,22 +111,22 @@ def _bar(trials: int) -> Iterator[Progress]:
         TextColumn("{task.description}"),
     ]
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        job = bar.add_task("compiling", total=trials)
+        job = bar.add_task("compiling", total=None)
 
-        def progress(done: Sequence[Trial]) -> None:
-            bar.update(job, completed=len(done), description=_best(done))
+        def progress(done: Sequence[Trial], planned: int) -> None:
+            bar.update(job, total=planned, completed=len(done), description=_best(done))
 
         yield progress
 
 
-def _lines(trials: int) -> Progress:
+def _lines() -> Progress:
     last = time.monotonic()
 
-    def progress(done: Sequence[Trial]) -> None:
+    def progress(done: Sequence[Trial], planned: int) -> None:
         nonlocal last
-        if len(done) == trials or time.monotonic() - last >= LINE_EVERY:
+        if len(done) == planned or time.monotonic() - last >= LINE_EVERY:
             last = time.monotonic()
-            click.echo(f"{len(done)} of {trials} trials, {_best(done)}", err=True)
+            click.echo(f"{len(done)} of {planned} trials, {_best(done)}", err=True)
 
     return progress
 
@@ -143,10 +139,8 @@ def _best(done: Sequence[Trial]) -> str:
 def show(result: Result) -> None:
     """The study for reading: the winner, how the rules did, what to do next."""
     page, task = Page(), registry.get(result.task)
-    page.line(
-        f"Best: {result.best.optimizer}, {task.metric} {result.value:.4g} +- {result.std:.2g} over {len(result.seeds)} fresh seeds",
-        "bold green",
-    )
+    spread = f"{result.value:.4g} +- {result.std:.2g} over {len(result.seeds)} fresh seeds"
+    page.line(f"Best: {result.best.optimizer}, {task.metric} {spread}", "bold green")
     figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.metrics.items())
     page.line(f"{figures} (means)", "dim")
     page.heading("Settings")
@@ -156,11 +150,10 @@ def show(result: Result) -> None:
     page.rows([(name, _rule_line(result, name)) for name in names])
     page.heading("Study")
     diverged = sum(trial.record.diverged for trial in result.trials)
-    page.line(
-        f"{result.study}, seed {result.seed}: {len(result.trials)} trials ({diverged} diverged) and {result.runs - len(result.trials)} "
-        f"confirmation runs in {result.seconds:.1f} s",
-        indent=2,
+    counts = (
+        f"{len(result.trials)} trials ({diverged} diverged) and {result.runs - len(result.trials)} confirmation runs"
     )
+    page.line(f"{result.study}, seed {result.seed}: {counts} in {result.seconds:.1f} s", indent=2)
     page.heading("Next")
     page.rows([(f"optadvisor config {result.task} --framework torch", "the tuned config as PyTorch code")])
 

@@ -56,46 +56,30 @@ def _header(config: OptimizerConfig, what: str) -> str:
 
 def _torch(config: OptimizerConfig) -> str:
     if config.optimizer == HYBRID:
-        raise InputError(
-            "a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy"
-        )
+        raise InputError("a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy")
     if config.optimizer not in _TORCH:
-        raise InputError(
-            f"torch.optim has no {config.optimizer}: use --framework numpy, which runs on our kernels"
-        )
+        raise InputError(f"torch.optim has no {config.optimizer}: use --framework numpy, which runs on our kernels")
     if config.convention != "pytorch":
         raise InputError(f"torch.optim has no {config.optimizer} in convention {config.convention!r}")
     schedule = Schedule.from_dict(config.schedule)
     if schedule.name not in _FACTORS:
-        raise InputError(
-            f"code for schedule {schedule.name!r} is not written yet; written: {', '.join(_FACTORS)}"
-        )
+        raise InputError(f"code for schedule {schedule.name!r} is not written yet; written: {', '.join(_FACTORS)}")
     name, fixed = _TORCH[config.optimizer]
     keywords = {**config.hyperparameters, **fixed}
     decay = keywords.pop("weight_decay")
     rest = ", ".join(f"{key}={_literal(value)}" for key, value in keywords.items())
     total = schedule.total_steps
     default = "" if total is None else f" = {total}"
-    warmup = (
-        schedule.resolve(total).warmup_steps
-        if total is not None or schedule.name not in NEEDS_TOTAL
-        else None
-    )
+    warmup = schedule.resolve(total).warmup_steps if total is not None or schedule.name not in NEEDS_TOTAL else None
     constants = {
-        "WARMUP_STEPS": "round({} * total_steps)".format(schedule.warmup_fraction)
-        if warmup is None
-        else str(warmup),
+        "WARMUP_STEPS": f"round({schedule.warmup_fraction} * total_steps)" if warmup is None else str(warmup),
         "FLOOR": repr(schedule.floor),
     }
     body = _FACTORS[schedule.name]
     for constant, value in constants.items():
         body = body.replace(constant, value)
     imports = "import math\n\n" if "math." in body else ""
-    batch = (
-        "    Every step uses all samples: the config is for full-batch descent.\n"
-        if config.batch == "full"
-        else ""
-    )
+    batch = "    Every step uses all samples: the config is for full-batch descent.\n" if config.batch == "full" else ""
     return f'''{_header(config, f"{config.optimizer} for PyTorch")}
 
 {imports}import torch

@@ -23,8 +23,8 @@ import numba
 import numba.core.config
 import numpy as np
 import platformdirs
+from numba import types as nb
 from numba.core import cgutils
-from numba.core import types as nb
 from numba.extending import intrinsic
 
 # error_model "numpy" is worth 11x: Python's check for a zero divisor stops SIMD. No fastmath: it gains nothing on

@@ -79,7 +79,7 @@ def _table(parameters, gradients, sizes, starts, states, t, lr, values, mode):
 
 
 @functools.cache
-def sweep(form: Form, dtype: type) -> Compiled:
+def sweep(form: Form, dtype: Any) -> Compiled:
     """sweep(p, g, states, start, t, lr, values): one step of `form` on flat arrays, in place.
 
     p, g: (n,) of `dtype`; states: (number of states, at least start + n), the columns from `start` are used;
@@ -95,7 +95,7 @@ def sweep(form: Form, dtype: type) -> Compiled:
 
 
 @functools.cache
-def table(form: Form, dtype: type) -> Compiled:
+def table(form: Form, dtype: Any) -> Compiled:
     """table(parameters, gradients, sizes, starts, states, t, lr, values, mode): one step over many tensors.
 
     parameters, gradients: (k,) int64 addresses; sizes: (k,) elements; starts: (k,) first column in `states`.

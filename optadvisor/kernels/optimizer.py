@@ -68,7 +68,8 @@ class Group:
         self.addresses = np.array([_address(leaf.array) for leaf in self.leaves], dtype=np.int64)
         width = int(ends[-1]) if self.leaves else 0
         self.states = np.zeros((len(self.form.states), width), dtype=self.dtype)
-        self.kernel: Callable[..., int] = loops.table(self.form, self.dtype.type).function
+        scalar: Any = self.dtype.type
+        self.kernel: Callable[..., int] = loops.table(self.form, scalar).function
 
     def initialise(self) -> None:
         """Set the states that do not start at 0, from the parameters as they are now."""
@@ -166,8 +167,8 @@ class Optimizer:
         placed = {i for group in groups for i in group.positions}
         for i, leaf in enumerate(self._leaves):
             if i not in placed:
-                role = (roles or {}).get(leaf.path[-1])
-                raise unknown(f"role of {leaf.name}", role, config.roles())
+                unplaced = (roles or {}).get(leaf.path[-1])
+                raise unknown(f"role of {leaf.name}", unplaced, config.roles())
         self._start(groups, on_nonfinite)
         return self
 

@@ -109,7 +109,8 @@ class Result:
         }
 
 
-Progress = Callable[[Sequence[Trial]], None]
+# Called after every wave with the trials so far and the number planned.
+Progress = Callable[[Sequence[Trial], int], None]
 
 
 def create(storage: BaseStorage, plan: Plan) -> str:
@@ -150,7 +151,7 @@ def run(
         for wave in waves(plan.trials, plan.optimizers, loop.best_value):
             loop.run_wave(wave, pool)
             if progress:
-                progress(loop.trials)
+                progress(loop.trials, plan.trials)
         best, records = loop.confirm(pool)
     values = [record.value for record in records]
     mean = sum(values) / len(values)
