@@ -26,16 +26,31 @@ def file_name(task: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in task)
 
 
-def writable_folder(folder: Path) -> Path:
-    """`folder`, made if need be; InputError where nothing can be written in it."""
+HOME_REMEDY = "set OPTADVISOR_HOME to a folder you may write in"
+
+
+def writable_folder(folder: Path, remedy: str = HOME_REMEDY) -> Path:
+    """`folder`, made if need be; InputError with the remedy where nothing can be written in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise InputError(
-            f"cannot write in {folder} ({error.strerror or error}): set OPTADVISOR_HOME to a folder you may write in"
-        ) from None
+        raise _unwritable(folder, error, remedy) from None
+
+
+def check_writable(folder: Path) -> None:
+    """InputError where `folder` could not be made or written in. Makes nothing."""
+    try:
+        there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise _unwritable(folder, error, HOME_REMEDY) from None
+
+
+def _unwritable(folder: Path, error: OSError, remedy: str) -> InputError:
+    return InputError(f"cannot write in {folder} ({error.strerror or error}): {remedy}")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -58,7 +73,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the {what} {str(path)!r}: {error.strerror or error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number or a nesting beyond all bounds
         raise InputError(f"the {what} {str(path)!r} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"the {what} {str(path)!r} holds {type(data).__name__}; it takes a JSON object")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -90,11 +90,10 @@ class TaskProfile:
         self._check_sparse_fraction()
 
     def _check_sparse_fraction(self) -> None:
-        value = self.sparse_fraction
+        value: object = self.sparse_fraction
         if value is None:
             return
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not 0.0 <= value <= 1.0:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 <= float(value) <= 1.0:
             raise InputError(f"sparse_fraction is {value!r}; it takes a share from 0 to 1, 0.99 for 99% zeros")
         object.__setattr__(self, "sparse_fraction", float(value))
 

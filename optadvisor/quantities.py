@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from decimal import Decimal, InvalidOperation
 
 from optadvisor.kernels.errors import InputError
@@ -23,7 +24,7 @@ def parse_bytes(value: object, what: str) -> int:
 
 def _parse(value: object, what: str, units: dict[str, int], lowest: int, expected: str) -> int:
     problem = InputError(f"{what} is {value!r}; it takes {expected}, from {lowest} to 1e{_MOST_DIGITS}")
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):  # NumPy's numbers are Real as well
         raise problem
     text = str(value).strip().lower()
     if units is _BYTE_UNITS and text.endswith("b"):

@@ -43,20 +43,21 @@ def tune(
     Errors: InputError before any work starts; what finished is kept whatever happens later.
     """
     found = registry.get(task)
-    counts = {"trials": trials, "jobs": jobs, "steps": steps}
-    checked = {name: None if value is None else parse_count(value, name) for name, value in counts.items()}
-    if seed is not None:
-        parse_count(seed, "seed", 0)
-    chosen = _chosen(optimizers)
+    counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
+    checked = {
+        name: None if value is None else parse_count(value, name, 0 if name == "seed" else 1)
+        for name, value in counts.items()
+    }
+    chosen = _chosen([optimizers] if isinstance(optimizers, str) else optimizers)
+    results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
-        results.folder()
         kept = storages.open_storage(storage, task)
         before = study.latest(kept, task) if resume else None
         if before:
             name, plan = before
             asked = {
                 "trials": checked["trials"],
-                "seed": seed,
+                "seed": checked["seed"],
                 "steps": checked["steps"],
                 "optimizers": chosen or None,
             }
@@ -65,9 +66,9 @@ def tune(
             length = checked["steps"] or found.steps
             order = chosen or _advised(found.profile)
             starts = _starts(found.profile, order)
-            plan = Plan(task, order, checked["trials"] or TRIALS, seed or 0, length, starts)
+            plan = Plan(task, order, checked["trials"] or TRIALS, checked["seed"] or 0, length, starts)
             name = study.create(kept, plan)
-        stack.enter_context(storages.exclusive(name))
+        stack.enter_context(storages.exclusive(name, storage, task))
         result = study.run(found, plan, name, kept, checked["jobs"], progress)
         results.save(result)
         return result

@@ -54,7 +54,7 @@ class Result:
 def results() -> tuple[Result, ...]:
     """Every published result, with its distance from the best of its task.
 
-    A result ties with the best where the gap is at most the larger of the two standard deviations.
+    A result ties with the best where the gap is at most the standard deviation of the best over its seeds.
     """
     text = resources.files("optadvisor.advisor").joinpath("data/deepobs_best.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
@@ -78,7 +78,7 @@ def _judged(row: dict[str, str], rivals: list[dict[str, str]]) -> Result:
         int(row["n"]),
         gap,
         best["optimizer"],
-        gap <= max(float(best["std"]), float(row["std"])),
+        gap <= float(best["std"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,9 +162,11 @@ def _recommendation(rank: int, name: str, factor: float, profile: TaskProfile, d
 
 
 def _prior(name: str, decision: Decision) -> float:
-    """The strongest prior among the applied rules that favour the optimizer."""
-    rules: Sequence[guide.GuideRule] = decision.applied
-    return max([guide.load().prior_of_the_rest, *(r.prior for r in rules if name in r.favours and r is not None)])
+    """The strongest prior among the rules that speak for the optimizer: they favour it, or decide and try it first."""
+    leader = decision.leader
+    first = [leader.prior] if leader and name == decision.order[0] else []
+    favoured = [rule.prior for rule in decision.applied if name in rule.favours]
+    return max([guide.load().prior_of_the_rest, *first, *favoured])
 
 
 def _settings_evidence(config: OptimizerConfig) -> list[dict[str, Any]]:

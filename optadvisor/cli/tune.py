@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
+from optuna.exceptions import StorageInternalError
 
 from optadvisor.cli.options import Count, Name, output_format
 from optadvisor.cli.printing import Page, print_json
 from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
-from optadvisor.studies.study import Progress, Result, Trial
+from optadvisor.studies.storage import without_password
+from optadvisor.studies.study import Progress, Result, StudyFailed, Trial
 from optadvisor.studies.tasks import registry
 from optadvisor.tuning import TRIALS, tune
 
@@ -73,17 +76,26 @@ def command(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        where = f" --storage {storage}" if storage else ""
-        click.echo(
-            f"Interrupted: finished trials are kept. Go on with: optadvisor tune {task}{where} --resume",
-            err=True,
-        )
+        click.echo(f"Interrupted: finished trials are kept. Go on with: {_again(task, storage)}", err=True)
         return 1
+    except StudyFailed as error:
+        raise click.ClickException(str(error)) from error
+    except (OSError, StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's
+        raise click.ClickException(
+            f"cannot keep the results ({reason}): finished trials are kept. When the storage can be written again, "
+            f"go on with: {_again(task, storage)}"
+        ) from error
     if output == "json":
         print_json(result.to_dict())
     else:
         show(result)
     return 0
+
+
+def _again(task: str, storage: str | None) -> str:
+    where = f" --storage {shlex.quote(without_password(storage))}" if storage else ""
+    return f"optadvisor tune {task}{where} --resume"
 
 
 @contextlib.contextmanager

@@ -71,6 +71,8 @@ def _torch(config: OptimizerConfig) -> str:
     total = schedule.total_steps
     default = "" if total is None else f" = {total}"
     warmup = schedule.resolve(total).warmup_steps if total is not None or schedule.name not in NEEDS_TOTAL else None
+    if warmup is None and schedule.warmup_fraction is None:
+        warmup = schedule.warmup_steps or 0
     constants = {
         "WARMUP_STEPS": f"round({schedule.warmup_fraction} * total_steps)" if warmup is None else str(warmup),
         "FLOOR": repr(schedule.floor),
@@ -124,6 +126,9 @@ if __name__ == "__main__":
 
 def _numpy(config: OptimizerConfig) -> str:
     data = pprint.pformat(config.to_dict(), sort_dicts=False, width=100)
+    roles = ""
+    if config.optimizer == HYBRID:
+        roles = f', roles={{"w": "dense", "b": "{"no_decay" if "no_decay" in config.roles() else "dense"}"}}'
     return f'''{_header(config, f"{config.optimizer} for NumPy arrays, on optadvisor's kernels")}
 
 import numpy as np
@@ -145,7 +150,7 @@ if __name__ == "__main__":
     rng = np.random.default_rng(0)
     x, truth = rng.normal(size=(256, 8)), rng.normal(size=(8, 1))
     params = {{"w": np.zeros((8, 1)), "b": np.zeros(1)}}
-    optimizer = build(params{', roles={"w": "dense", "b": "no_decay"}' if config.optimizer == HYBRID else ""})
+    optimizer = build(params{roles})
     for step in range(100):
         error = x @ params["w"] + params["b"] - x @ truth
         if step % 20 == 0:

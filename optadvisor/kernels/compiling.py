@@ -23,6 +23,7 @@ import numba
 import numba.core.config
 import numpy as np
 import platformdirs
+from llvmlite import ir
 from numba import types as nb
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -73,6 +74,7 @@ def fingerprint(part: object) -> str:
 
 
 def _feed(digest: Any, part: object, seen: set[int]) -> None:
+    part = getattr(part, "_defn", part)  # an intrinsic: the function that emits its code
     code = part.__code__ if isinstance(part, types.FunctionType) else part
     if isinstance(part, Compiled):
         digest.update(part.digest.encode())
@@ -100,7 +102,7 @@ def _called(function: types.FunctionType) -> dict[str, Any]:
 def _is_part(value: object) -> bool:
     if isinstance(value, types.FunctionType):  # numba knows its own functions (carray), and compiles them itself
         return not value.__module__.startswith("numba.")
-    return isinstance(value, (Compiled, int, float, str, tuple, type))
+    return isinstance(value, (Compiled, int, float, str, tuple, type)) or hasattr(value, "_defn")
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -127,17 +129,21 @@ def scalar(function: Callable[..., Any]) -> Compiled:
     return specialise(function, function.__name__, cache=False)
 
 
-def specialise(template: Callable[..., Any], name: str, *, cache: bool = True, **parts: Any) -> Compiled:
+def specialise(
+    template: Callable[..., Any], name: str, *, cache: bool = True, fastmath: frozenset[str] = frozenset(), **parts: Any
+) -> Compiled:
     """A copy of `template` with `parts` in place of the globals of those names, compiled when first called.
 
     A part is a constant, a dtype, a plain function (compiled on the way) or a `Compiled` one. `name` is for people:
-    profiles and cache files show it.
+    profiles and cache files show it. fastmath: liberties for the compiler, by LLVM's names.
     """
     assert isinstance(template, types.FunctionType)
     bound = types.FunctionType(
         template.__code__, {**template.__globals__, **parts}, template.__name__, template.__defaults__
     )
-    digest = hashlib.sha256(f"{fingerprint(bound)} {FLAGS} {sorted(parts)}".encode()).hexdigest()[:16]
+    flags: dict[str, Any] = {**FLAGS, **({"fastmath": set(fastmath)} if fastmath else {})}
+    identity = f"{fingerprint(bound)} {FLAGS} {sorted(fastmath)} {sorted(parts)}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     for part, value in _called(bound).items():
         if isinstance(value, types.FunctionType):
             value = scalar(value)
@@ -146,9 +152,9 @@ def specialise(template: Callable[..., Any], name: str, *, cache: bool = True, *
     bound.__name__ = bound.__qualname__ = f"{template.__name__}_{name}_{digest}"
     folder = cache_folder() if cache else None
     if folder is None:
-        return Compiled(numba.njit(**FLAGS)(bound), digest, name)
+        return Compiled(numba.njit(**flags)(bound), digest, name)
     with _numba_caches_in(folder):
-        return Compiled(numba.njit(cache=True, **FLAGS)(bound), digest, name)
+        return Compiled(numba.njit(cache=True, **flags)(bound), digest, name)
 
 
 @intrinsic
@@ -168,6 +174,26 @@ def cast(typingctx: Any, values: Any, dtype: Any) -> Any:
 
 
 @intrinsic
+def as_tuple(typingctx: Any, values: Any, first: Any, count: Any) -> Any:
+    """as_tuple(values, first, count): values[first : first + count] of a 1-d array as a tuple; count is a literal."""
+    if not isinstance(count, nb.IntegerLiteral):
+        raise numba.core.errors.RequireLiteralValue("count must be a literal")
+    n = count.literal_value
+    result = nb.UniTuple(values.dtype, n)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        elements = []
+        for i in range(n):
+            index = builder.add(arguments[1], arguments[1].type(i))
+            address = cgutils.get_item_pointer(context, builder, signature.args[0], array, [index])
+            elements.append(context.unpack_value(builder, values.dtype, address))
+        return context.make_tuple(builder, result, elements)
+
+    return result(values, first, count), generate
+
+
+@intrinsic
 def pointer(typingctx: Any, address: Any) -> Any:
     """pointer(address): an integer address as the pointer that `numba.carray` takes."""
 
@@ -175,6 +201,23 @@ def pointer(typingctx: Any, address: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return nb.voidptr(nb.intp), generate
+
+
+@intrinsic
+def prefetch(typingctx: Any, values: Any, index: Any) -> Any:
+    """prefetch(values, index): ask for the cache line of values[index] of a 1-d array; changes nothing."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = cgutils.get_item_pointer(context, builder, signature.args[0], array, [arguments[1]])
+        byte = builder.bitcast(address, cgutils.voidptr_t)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, cgutils.int32_t, cgutils.int32_t, cgutils.int32_t])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        write, keep, data = (cgutils.int32_t(flag) for flag in (1, 3, 1))
+        builder.call(function, [byte, write, keep, data])
+        return context.get_dummy_value()
+
+    return nb.void(values, index), generate
 
 
 def dtype_name(dtype: type) -> str:

@@ -110,9 +110,7 @@ class Schedule:
         step_size = self.step_size
         if self.name == "step" and step_size is None and total is not None:
             step_size = math.ceil(total / 3)
-        return Schedule(
-            self.name, warmup or 0, total, self.floor, None, step_size, self.gamma, self.decay_fraction
-        )
+        return Schedule(self.name, warmup or 0, total, self.floor, None, step_size, self.gamma, self.decay_fraction)
 
     def factor(self, t: int) -> float:
         """The factor at t steps done, for a schedule that `resolve` returned."""

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 WAVE = 8  # trials of one rule that are asked for before any of them is told
 
 
-def waves(
-    trials: int, rules: Sequence[str], best: Callable[[str], float]
-) -> Iterator[list[tuple[str, int]]]:
+def waves(trials: int, rules: Sequence[str], best: Callable[[str], float]) -> Iterator[list[tuple[str, int]]]:
     """Batches of (rule, number of trials) that add up to `trials`.
 
     rules: in the order of the advice, which settles ties. best(rule): the best value so far, asked between rounds.
@@ -23,7 +21,8 @@ def waves(
     rounds = math.ceil(math.log2(len(alive))) + 1 if alive else 0
     left = trials
     for remaining in range(rounds, 0, -1):
-        budget = left if remaining == 1 else left // remaining
+        # A short budget still tries every rule once: fewer rounds, not unseen rules.
+        budget = left if remaining == 1 else max(left // remaining, min(len(alive), left))
         left -= budget
         shares = {rule: budget // len(alive) + (i < budget % len(alive)) for i, rule in enumerate(alive)}
         while any(shares.values()):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optadvisor.config import OptimizerConfig
-from optadvisor.files import file_name, home, read_json, writable_folder, write_whole
+from optadvisor.files import check_writable, file_name, home, read_json, write_whole
 from optadvisor.kernels.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ def _file(task: str) -> Path:
     return home() / "tuned" / f"{file_name(task)}.json"
 
 
-def folder() -> Path:
-    """The folder of tuned configs; InputError where nothing can be written in it."""
-    return writable_folder(home() / "tuned")
+def check() -> None:
+    """InputError where no tuned config could be written. Makes nothing."""
+    check_writable(home() / "tuned")
 
 
 def save(result: Result) -> Path:
     """Keep the best config of a finished study as the tuned config of its task."""
-    folder()
     path = _file(result.task)
+    path.parent.mkdir(parents=True, exist_ok=True)
     data = result.to_dict()
     del data["trials_log"]
     write_whole(path, json.dumps({"schema": SCHEMA, **data}, indent=2, allow_nan=False) + "\n")
@@ -46,6 +46,12 @@ def load_config(task: str) -> OptimizerConfig:
             f"no tuned config of {task!r}: {hint}tuned so far: {', '.join(done) or 'none'}; make one with: optadvisor tune TASK"
         )
     data = read_json(path, "tuned config")
-    if data.get("schema") != SCHEMA or "best" not in data:
+    if data.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {data.get('schema')!r}; this version reads schema {SCHEMA}")
-    return OptimizerConfig.from_dict(data["best"]["config"])
+    best = data.get("best")
+    if not isinstance(best, dict) or "config" not in best:
+        raise InputError(f"{path} holds no best config: make it anew with optadvisor tune {task}")
+    try:
+        return OptimizerConfig.from_dict(best["config"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

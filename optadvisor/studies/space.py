@@ -14,10 +14,14 @@ from optadvisor.kernels.schedules import Schedule
 
 def distributions(optimizer: str) -> dict[str, BaseDistribution]:
     """Every axis that a study searches for the rule: lr, 1-beta, eps, weight decay and the like, on log scales."""
-    return {axis.name: FloatDistribution(axis.low, axis.high, log=axis.log) for _, axis in rules.get(optimizer).search()}
+    return {
+        axis.name: FloatDistribution(axis.low, axis.high, log=axis.log) for _, axis in rules.get(optimizer).search()
+    }
 
 
-def decode(optimizer: str, point: Mapping[str, float], schedule: Schedule, provenance: Mapping[str, Any]) -> OptimizerConfig:
+def decode(
+    optimizer: str, point: Mapping[str, float], schedule: Schedule, provenance: Mapping[str, Any]
+) -> OptimizerConfig:
     """The config at a point of the rule's space."""
     rule = rules.get(optimizer)
     values: dict[str, Any] = {name: _editable(value) for name, value in rule.defaults.items()}

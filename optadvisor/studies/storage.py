@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import urllib.parse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from optadvisor.files import file_name, home, writable_folder
+from optadvisor.files import HOME_REMEDY, file_name, home, writable_folder
 from optadvisor.kernels.errors import InputError
 
 fcntl: ModuleType | None
@@ -56,45 +58,69 @@ class FileLock(JournalFileOpenLock):
             self._handle = None
 
 
-def folder() -> Path:
-    """The folder of journals and locks; InputError where nothing can be written in it."""
-    return writable_folder(home() / "studies")
-
-
 def open_storage(url: str | None, task: str) -> BaseStorage:
-    """The storage of a URL, or the journal file of the task in the data folder."""
-    if url is None:
-        return _journal(folder() / f"{file_name(task)}.journal")
-    if "://" not in url:
-        path = Path(url).expanduser()
-        writable_folder(path.parent)
+    """The storage of a URL, or the journal file of that path, or the task's journal in the data folder."""
+    if url is None or "://" not in url:
+        path = _place(url, task)
+        writable_folder(path.parent, "choose another --storage" if url else HOME_REMEDY)
         return _journal(path)
     try:
         return optuna.storages.get_storage(url)
     except ImportError as error:
-        raise InputError(f"storage {_without_password(url)!r} needs a database driver: {error}") from None
+        raise InputError(f"storage {without_password(url)!r} needs a database driver: {error}") from None
     except Exception as error:  # noqa: BLE001  # whatever a driver raises, the person must hear which storage it was
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot open the storage {_without_password(url)!r}: {reason}") from None
+        reason = " ".join(str(error).split()).replace(url, without_password(url))[:200]
+        raise InputError(f"cannot open the storage {without_password(url)!r}: {reason}") from None
 
 
-def _without_password(url: str) -> str:
-    head, _, tail = url.rpartition("@")
+def _place(url: str | None, task: str) -> Path:
+    """The journal file; for a database, a name in the data folder that stands for it."""
+    if url is None:
+        return home() / "studies" / f"{file_name(task)}.journal"
+    if "://" not in url:
+        return Path(url).expanduser().resolve()
+    return home() / "studies" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def without_password(url: str) -> str:
+    """A storage URL that may be shown: "..." for the password, whether before the host or in the query."""
+    head, at, tail = url.rpartition("@")
     scheme, _, user = head.partition("://")
-    return f"{scheme}://{user.partition(':')[0]}:...@{tail}" if head else url
+    name, colon, _ = user.partition(":")
+    shown = f"{scheme}://{name}{colon and ':...'}@{tail}" if at else url
+    start, mark, query = shown.partition("?")
+    hidden = [
+        f"{key}=..." if "pass" in key.lower() else f"{key}={value}" for key, value in urllib.parse.parse_qsl(query)
+    ]
+    return start + mark + "&".join(hidden)
 
 
 def _journal(path: Path) -> BaseStorage:
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
+        _refuse_other_files(path)
         lock.acquire()
-        _cut_torn_line(path)
-        lock.release()
+        try:
+            _cut_torn_line(path)
+        finally:
+            lock.release()
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except OSError as error:
-        raise InputError(f"cannot open the journal {path} ({error.strerror or error}): choose another --storage") from None
+        raise InputError(
+            f"cannot open the journal {path} ({error.strerror or error}): choose another --storage"
+        ) from None
     except (ValueError, KeyError) as error:
         raise InputError(f"{path} is not a journal of studies ({error}): choose another --storage") from None
+
+
+def _refuse_other_files(path: Path) -> None:
+    """ValueError for a file that is no journal: cutting its last line would destroy it."""
+    begin = b'{"op_code":'
+    if path.exists():
+        with path.open("rb") as stream:
+            found = stream.read(len(begin))
+        if not begin.startswith(found):
+            raise ValueError(f"it begins with {found!r}, a journal with {begin!r}")
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -114,9 +140,10 @@ def _cut_torn_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(name: str) -> Iterator[None]:
-    """Hold a study for this process; InputError where another one runs it."""
-    lock = FileLock(writable_folder(folder() / "running") / f"{file_name(name)}.lock")
+def exclusive(name: str, url: str | None, task: str) -> Iterator[None]:
+    """Hold a study of a storage for this process; InputError where another one runs it."""
+    place = _place(url, task)
+    lock = FileLock(writable_folder(place.parent) / f"{place.name}.{file_name(name)}.lock")
     if not lock.acquire(wait=False):
         raise InputError(f"study {name} is being run by another process: wait for it, or start one without --resume")
     try:

@@ -32,6 +32,10 @@ CANDIDATES = 3  # configs that are confirmed
 CONFIRMATIONS = 5  # fresh seeds for each
 
 
+class StudyFailed(RuntimeError):
+    """A study ended without a config that trains. Its trials are in the storage."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a study is to do. Two runs of one plan give the same trials."""
@@ -49,7 +53,9 @@ class Plan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
         if data.get("format") != FORMAT:
-            raise InputError(f"the stored study has format {data.get('format')!r}; this version resumes format {FORMAT}")
+            raise InputError(
+                f"the stored study has format {data.get('format')!r}; this version resumes format {FORMAT}"
+            )
         values = {name: value for name, value in data.items() if name != "format"}
         return cls(**{**values, "optimizers": tuple(data["optimizers"])})
 
@@ -146,13 +152,17 @@ def run(
 ) -> Result:
     """Run a study to its end, or what is left of it. The same plan gives the same trials with any number of jobs."""
     began = time.perf_counter()
-    loop = _Loop(task, plan, name, storage, jobs or os.cpu_count() or 1)
-    with ThreadPoolExecutor(loop.jobs, thread_name_prefix="trial") as pool:
-        for wave in waves(plan.trials, plan.optimizers, loop.best_value):
-            loop.run_wave(wave, pool)
-            if progress:
-                progress(loop.trials, plan.trials)
-        best, records = loop.confirm(pool)
+    loop = _Loop(task, plan, name, storage)
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1, thread_name_prefix="trial") as pool:
+        try:
+            for wave in waves(plan.trials, plan.optimizers, loop.best_value):
+                loop.run_wave(wave, pool)
+                if progress:
+                    progress(loop.trials, plan.trials)
+            best, records = loop.confirm(pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun must not hold up Ctrl-C or an error
+            raise
     values = [record.value for record in records]
     mean = sum(values) / len(values)
     std = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
@@ -180,8 +190,8 @@ def run(
 class _Loop:
     """The state of a study while it runs."""
 
-    def __init__(self, task: Task, plan: Plan, name: str, storage: BaseStorage, jobs: int) -> None:
-        self.task, self.plan, self.jobs = task, plan, jobs
+    def __init__(self, task: Task, plan: Plan, name: str, storage: BaseStorage) -> None:
+        self.task, self.plan, self.name = task, plan, name
         self.trials: list[Trial] = []
         self.confirmations = 0
         self._schedule = Schedule("constant", 0, plan.steps)
@@ -215,14 +225,9 @@ class _Loop:
                 future = None if number in self._done else pool.submit(self._train, number, optimizer, trial.params)
                 running.append((number, optimizer, trial, future))
                 number += 1
-        try:
-            for number, optimizer, trial, future in running:
-                record = self._stored(number, optimizer, trial) if future is None else future.result()
-                self._tell(number, optimizer, trial, record, keep=future is not None)
-        finally:
-            for _, _, _, future in running:
-                if future is not None:
-                    future.cancel()
+        for number, optimizer, trial, future in running:
+            record = self._stored(number, optimizer, trial) if future is None else future.result()
+            self._tell(number, optimizer, trial, record, keep=future is not None)
 
     def _train(self, number: int, optimizer: str, params: dict[str, float]) -> TrialRecord:
         config = space.decode(optimizer, params, self._schedule, self._origin)
@@ -233,7 +238,7 @@ class _Loop:
         stored = self._done[number]
         if stored.params != trial.params:
             raise InputError(
-                f"trial {number} of study {self._origin['study']} has other settings than this version would try: "
+                f"trial {number} of study {self.name} has other settings than this version would try: "
                 "start a new study without --resume"
             )
         attrs = stored.user_attrs
@@ -257,14 +262,26 @@ class _Loop:
         self.trials.append(Trial(number, optimizer, record))
 
     def confirm(self, pool: ThreadPoolExecutor) -> tuple[Trial, list[TrialRecord]]:
-        """Train the best few on fresh seeds, the same for all; the lowest mean wins."""
-        candidates = sorted(self.trials, key=lambda t: t.record.value)[:CANDIDATES]
+        """Train the best few on fresh seeds, the same for all; the lowest mean wins.
+
+        Where each of them diverges on one of the seeds, the next few have their turn. StudyFailed where none is left.
+        """
+        ranked = sorted((t for t in self.trials if not t.record.diverged), key=lambda t: t.record.value)
         fresh = [seeds.derive(self.plan.seed, seeds.CONFIRMATION, i) for i in range(CONFIRMATIONS)]
-        futures = [
-            [pool.submit(self.task.train, trial.record.config, seed, self.plan.steps) for seed in fresh]
-            for trial in candidates
-        ]
-        records = [[future.result() for future in row] for row in futures]
-        self.confirmations = sum(len(row) for row in records)
-        best = min(range(len(candidates)), key=lambda i: sum(record.value for record in records[i]))
-        return candidates[best], records[best]
+        for first in range(0, len(ranked), CANDIDATES):
+            candidates = ranked[first : first + CANDIDATES]
+            futures = [
+                [pool.submit(self.task.train, trial.record.config, seed, self.plan.steps) for seed in fresh]
+                for trial in candidates
+            ]
+            records = [[future.result() for future in row] for row in futures]
+            self.confirmations += sum(len(row) for row in records)
+            totals = [sum(record.value for record in row) for row in records]
+            best = min(range(len(candidates)), key=totals.__getitem__)
+            if math.isfinite(totals[best]):
+                return candidates[best], records[best]
+        what = "on a fresh seed" if ranked else "in its trial"
+        raise StudyFailed(
+            f"study {self.name}: each of its {len(self.trials)} configs diverged {what}, so no config was kept: "
+            "give it more --trials, or other rules with --optimizer"
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,13 +83,18 @@ def _train(theta, cut, data, rows, work, rates, states, decayed, plain, momentum
 
 
 @functools.cache
+def _evaluation(program: Program) -> Compiled:
+    return specialise(program.evaluate, program.name)
+
+
+@functools.cache
 def _loop(program: Program, form: Form) -> Compiled:
     # The task's functions do not depend on the rule: compiled once, they are linked into every rule's loop.
     return specialise(
         _train,
         f"{program.name}_{form.name}",
         GRADIENT=specialise(program.gradient, program.name),
-        EVALUATE=specialise(program.evaluate, program.name),
+        EVALUATE=_evaluation(program),
         SWEEP=loops.sweep(form, np.float32),
         LOOKAHEAD=form.lookahead,
     )
@@ -114,7 +120,7 @@ def train(program: Program, config: OptimizerConfig, seed: int, start: Start) ->
         tuple(flat[name] for name in form.arguments),
         tuple(flatten(plain)[name] for name in form.arguments),
         flat.get("momentum", 0.0),
-        np.unique(np.linspace(0, steps, CURVE_POINTS + 1, dtype=np.int64)[1:]),
+        np.unique(np.linspace(0, steps, CURVE_POINTS + 1, dtype=np.int64)[1:].clip(1)),
     )
     loop = _compiled(program, form, start, arguments)
     curve = np.full((len(arguments[-1]), 2), np.nan)
@@ -126,7 +132,7 @@ def train(program: Program, config: OptimizerConfig, seed: int, start: Start) ->
         values[-1] = math.inf
     metrics = {"validation_accuracy": float(curve[-1, 1])}
     if done == steps:
-        loss, accuracy = specialise_evaluate(program)(start.theta, start.data, 1, start.work)
+        loss, accuracy = _evaluation(program)(start.theta, start.data, 1, start.work)
         metrics.update(test_loss=float(loss), test_accuracy=float(accuracy))
     return TrialRecord(
         config,
@@ -138,12 +144,6 @@ def train(program: Program, config: OptimizerConfig, seed: int, start: Start) ->
     )
 
 
-@functools.cache
-def specialise_evaluate(program: Program) -> Compiled:
-    """The task's evaluation, to call by itself."""
-    return specialise(program.evaluate, program.name)
-
-
 def _initial_states(form: Form, theta: NDArray[np.float32], flat: dict[str, float]) -> NDArray[np.float32]:
     states = np.zeros((len(form.states), theta.size), dtype=np.float32)
     for row, state in zip(states, form.states, strict=True):
@@ -152,14 +152,17 @@ def _initial_states(form: Form, theta: NDArray[np.float32], flat: dict[str, floa
 
 
 _ready: set[tuple[Program, Form]] = set()
+_compiling = threading.Lock()  # trainings side by side wait for one compilation, instead of each doing it
 
 
 def _compiled(program: Program, form: Form, start: Start, arguments: tuple[Any, ...]) -> Compiled:
     """The loop, compiled (or loaded) by a training of no steps, so that no trial's time holds the compiler's."""
-    loop = _loop(program, form)
     if (program, form) not in _ready:
-        none = np.empty((0, 2))
-        marks = arguments[-1][:0]
-        loop(start.theta, start.cut, start.data, start.rows[:0], start.work, *arguments[:-1], marks, none)
-        _ready.add((program, form))
-    return loop
+        with _compiling:
+            if (program, form) not in _ready:
+                marks, none = arguments[-1][:0], np.empty((0, 2))
+                nothing = (start.theta, start.cut, start.data, start.rows[:0], start.work)
+                _loop(program, form)(*nothing, *arguments[:-1], marks, none)
+                _evaluation(program)(start.theta, start.data, 0, start.work)
+                _ready.add((program, form))
+    return _loop(program, form)

@@ -22,9 +22,8 @@ def sgd(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[
 
 def momentum(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
     g = g + h["weight_decay"] * p
-    if t == 1:
-        v = g
-    else:
+    v = g  # at the first step, as PyTorch
+    if t > 1:
         v = h["momentum"] * state["momentum_buffer"] + (1 - h["dampening"]) * g
     state["momentum_buffer"] = v
     return p - lr * v

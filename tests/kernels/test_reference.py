@@ -12,7 +12,7 @@ from .reference import ORACLES, run
 
 SHAPE = (5, 7)
 STEPS = 200
-# float32 after 200 steps of a path that is not contracting; measured 1.3e-6 at most, rmsprop centered.
+# float32 rounds 200 times over: measured 4.8e-6 at most, where AdamW's decay multiplies every step.
 BOUND = {np.float64: 1e-12, np.float32: 1e-5}
 VARYING = [0.05 * (1 + t % 7) for t in range(STEPS)]
 

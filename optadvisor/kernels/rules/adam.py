@@ -35,9 +35,7 @@ def adam(p, g, m, s, lr, root_scale, keep1, take1, keep2, take2, eps, l2):
     return step(p, m, s, lr, root_scale, eps), m, s
 
 
-def adam_amsgrad(
-    p, g, m, s, top, lr, root_scale, keep1, take1, keep2, take2, eps, l2
-):
+def adam_amsgrad(p, g, m, s, top, lr, root_scale, keep1, take1, keep2, take2, eps, l2):
     m, s = moments(g + l2 * p, m, s, keep1, take1, keep2, take2)
     top = max(top, s)
     return step(p, m, top, lr, root_scale, eps), m, s, top
@@ -48,17 +46,13 @@ def adamw(p, g, m, s, lr, root_scale, keep1, take1, keep2, take2, eps, shrink):
     return step(p * shrink, m, s, lr, root_scale, eps), m, s
 
 
-def adamw_amsgrad(
-    p, g, m, s, top, lr, root_scale, keep1, take1, keep2, take2, eps, shrink
-):
+def adamw_amsgrad(p, g, m, s, top, lr, root_scale, keep1, take1, keep2, take2, eps, shrink):
     m, s = moments(g, m, s, keep1, take1, keep2, take2)
     top = max(top, s)
     return step(p * shrink, m, top, lr, root_scale, eps), m, s, top
 
 
-def bias_corrected(
-    t: int, lr: float, beta1: float, beta2: float, eps: float
-) -> tuple[float, ...]:
+def bias_corrected(t: int, lr: float, beta1: float, beta2: float, eps: float) -> tuple[float, ...]:
     correction1 = 1.0 - beta1**t
     correction2 = 1.0 - beta2**t
     return lr / correction1, 1.0 / math.sqrt(correction2), beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps

@@ -44,7 +44,9 @@ FTRL = Rule(
     "p <- 0 if |z| <= l1, else -(z - sign(z)*l1)/((beta+sqrt(n))/lr + l2)",
     hyperparameters=(
         learning_rate(0.1, 1e-3, 3.0),
-        Hyperparameter("beta", 1.0, "added to the root of n, tames the first steps", search=(Dimension("beta", 1e-2, 10.0),)),
+        Hyperparameter(
+            "beta", 1.0, "added to the root of n, tames the first steps", search=(Dimension("beta", 1e-2, 10.0),)
+        ),
         Hyperparameter("l1", 0.0, "L1 strength: sets small weights to exactly 0", search=(Dimension("l1", 1e-6, 1.0),)),
         Hyperparameter("l2", 0.0, "L2 strength, as in the paper", search=(Dimension("l2", 1e-6, 1.0),)),
     ),

@@ -77,7 +77,10 @@ MOMENTUM = Rule(
         learning_rate(1e-2, 1e-4, 1.0),
         BETA,
         Hyperparameter(
-            "dampening", 0.0, "share of a new gradient left out; equal to momentum it makes v a moving average", high=1.0
+            "dampening",
+            0.0,
+            "share of a new gradient left out; equal to momentum it makes v a moving average",
+            high=1.0,
         ),
         L2,
     ),

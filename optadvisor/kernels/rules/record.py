@@ -59,7 +59,9 @@ class Hyperparameter:
             return value
         if isinstance(self.default, tuple):
             if not isinstance(value, (tuple, list)) or len(value) != 2:
-                raise InputError(f"{where}: {self.name} is {value!r}; it takes a pair of numbers, for example [0.9, 0.999]")
+                raise InputError(
+                    f"{where}: {self.name} is {value!r}; it takes a pair of numbers, for example [0.9, 0.999]"
+                )
             return (self._number(value[0], where), self._number(value[1], where))
         return self._number(value, where)
 
@@ -199,7 +201,9 @@ def flatten(hyperparameters: Mapping[str, Value]) -> dict[str, float]:
 
 
 def learning_rate(default: float, low: float, high: float) -> Hyperparameter:
-    return Hyperparameter("lr", default, "learning rate, the peak of the schedule", search=(Dimension("lr", low, high),))
+    return Hyperparameter(
+        "lr", default, "learning rate, the peak of the schedule", search=(Dimension("lr", low, high),)
+    )
 
 
 def weight_decay(default: float, text: str, low: float = 1e-6, high: float = 1e-1) -> Hyperparameter:

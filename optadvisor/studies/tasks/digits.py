@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
+import os
+import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -94,20 +98,24 @@ def _digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     version = importlib.metadata.version("scikit-learn")
     kept = Path(platformdirs.user_cache_dir("optadvisor")) / f"digits-scikit-learn-{version}.npz"
     try:
-        with np.load(kept, allow_pickle=False) as stored:
+        with kept.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return stored["x"], stored["labels"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not there yet, or cut short
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     x = np.ascontiguousarray(bunch.data / 16.0, dtype=np.float32)
     labels = bunch.target.astype(np.int64)
+    # Under a name of this thread's own, so that nobody reads half a file.
+    part = kept.with_name(f"{kept.stem}.{os.getpid()}.{threading.get_ident()}.npz")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, x=x, labels=labels)
+        np.savez(part, x=x, labels=labels)
+        part.replace(kept)
     except OSError:
-        kept.unlink(missing_ok=True)  # a read-only or full cache costs time, nothing else
+        with contextlib.suppress(OSError):  # a read-only or full cache costs time, nothing else
+            part.unlink()
     return x, labels
 
 

@@ -1,0 +1,132 @@
+"""A parameter group: one rule, one set of hyperparameters, one dtype, one arena of state."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from optadvisor.kernels import loops
+from optadvisor.kernels.arrays import Array, Leaf, address, aligned_zeros
+from optadvisor.kernels.errors import InputError, unknown
+from optadvisor.kernels.rules import Form, Rule
+from optadvisor.kernels.rules.record import Value, flatten
+from optadvisor.kernels.schedules import Schedule
+
+_ALIGN = 16  # elements: every tensor's state starts on a cache line
+
+
+@dataclass
+class Group:
+    """Parameters of one dtype that one rule with one set of hyperparameters updates. Read-only for callers."""
+
+    rule: Rule
+    hyperparameters: dict[str, Value]
+    convention: str
+    schedule: Schedule
+    role: str | None
+    maximize: bool
+    leaves: list[Leaf]
+    positions: list[int]  # of the leaves in the optimizer's flat order
+    ema_decay: float | None = None
+    sparse: list[tuple[int, Array, Array]] = field(default_factory=list)  # (leaf, ids, rows) of this step
+
+    def __post_init__(self) -> None:
+        where = f"{self.rule.id}" + (f" ({self.role} group)" if self.role else "")
+        self.hyperparameters = self.rule.complete(self.hyperparameters, where)
+        if self.convention not in self.rule.conventions:
+            raise unknown(f"convention of {self.rule.id}", self.convention, self.rule.conventions)
+        if self.rule.constant_lr and self.schedule.name != "constant":
+            raise InputError(
+                f"{where}: its state is in units of 1/lr, so the {self.schedule.name} schedule would rescale the weights: "
+                "use schedule constant"
+            )
+        self.form: Form = self.rule.form(self.hyperparameters, self.convention)
+        flat = flatten(self.hyperparameters)
+        self.lr = flat["lr"]
+        self.dtype: np.dtype[Any] = self.leaves[0].array.dtype if self.leaves else np.dtype(np.float32)
+        sizes = np.array([leaf.array.size for leaf in self.leaves], dtype=np.int64)
+        ends = np.cumsum(-(-sizes // _ALIGN) * _ALIGN)
+        self.table = np.zeros((len(self.leaves), 4), dtype=np.int64)
+        self.table[:, loops.PARAMETER] = [address(leaf.array) for leaf in self.leaves]
+        self.table[:, loops.SIZE] = sizes
+        self.table[1:, loops.START] = ends[:-1]
+        averages = 0 if self.ema_decay is None else 1
+        width = int(ends[-1]) if self.leaves else 0
+        self.states = aligned_zeros(len(self.form.states) + averages, width, self.dtype)
+        self.numbers = np.array([1.0, self.lr, self.sign, 0.0, 0.0, 0.0, *(flat[n] for n in self.form.arguments)])
+        self.scalar = cast(Any, self.dtype.type)
+        self.kernel: Callable[[Array, Array, Array, int], int] = loops.table(self.form, self.scalar).function
+
+    @property
+    def sign(self) -> float:
+        return -1.0 if self.maximize else 1.0
+
+    @functools.cached_property
+    def rows_kernel(self) -> Callable[..., int]:
+        kernel: Callable[..., int] = loops.rows(self.form, self.scalar).function
+        return kernel
+
+    def initialise(self) -> None:
+        """Set the states that do not start at 0, from the parameters as they are now."""
+        flat = flatten(self.hyperparameters)
+        for k, state in enumerate(self.form.states):
+            if state.initial is not None:
+                for i, leaf in enumerate(self.leaves):
+                    self.state(k, i)[...] = state.start(leaf.array, flat)
+        for i, leaf in enumerate(self.leaves):
+            if self.ema_decay is not None:
+                self.average(i)[...] = leaf.array
+
+    def bind(self, i: int, gradient: Array | tuple[Array, Array]) -> None:
+        """Take the gradient of the i-th parameter: an array, or (ids, rows)."""
+        if isinstance(gradient, tuple):
+            self.table[i, loops.SIZE] = 0  # the table kernel passes it over
+            self.sparse.append((i, *gradient))
+        else:
+            self.table[i, loops.SIZE] = self.leaves[i].array.size
+            self.table[i, loops.GRADIENT] = address(gradient)
+
+    def prepare(self, t: int, lr: float | None) -> None:
+        """Write step number and learning rate of step t."""
+        rate = lr if lr is not None else self.lr * self.schedule.factor(t - 1)
+        self.numbers[loops.STEP] = t
+        self.numbers[loops.LR] = rate
+        if self.ema_decay is not None:  # the first average is the first parameters, as PyTorch's AveragedModel has it
+            self.numbers[loops.KEEP] = 0.0 if t == 1 else self.ema_decay
+            self.numbers[loops.TAKE] = 1.0 if t == 1 else 1.0 - self.ema_decay
+
+    def run(self, mode: int) -> int:
+        """One call of the kernels; the number of the first parameter with a non-finite gradient, or -1."""
+        bad = self.kernel(self.table, self.states, self.numbers, mode)
+        if bad >= 0:
+            return bad
+        for i, ids, rows in self.sparse:
+            if self._run_rows(i, ids, rows, mode):
+                return i
+        return -1
+
+    def _run_rows(self, i: int, ids: Array, rows: Array, mode: int) -> bool:
+        leaf = self.leaves[i].array
+        # A hash table of twice to four times the ids keeps the cost at O(touched rows) and in the cache.
+        slots = np.full(max(4, 1 << (2 * ids.size - 1).bit_length()), -1, dtype=np.int64)
+        work = np.empty((2, ids.size), dtype=np.int64)
+        start = int(self.table[i, loops.START])
+        buffer = np.empty(rows.shape[1], dtype=self.dtype)
+        bad: int = self.rows_kernel(
+            leaf.reshape(-1), ids, rows, buffer, self.states, start, self.numbers, mode, slots, work
+        )
+        return bad >= 0
+
+    def state(self, k: int, i: int) -> Array:
+        """State k of the i-th parameter, as a view of the parameter's shape."""
+        array = self.leaves[i].array
+        start = int(self.table[i, loops.START])
+        return self.states[k, start : start + array.size].reshape(array.shape)
+
+    def average(self, i: int) -> Array:
+        """The moving average of the i-th parameter, a view."""
+        return self.state(len(self.form.states), i)

@@ -1,0 +1,247 @@
+"""optadvisor config: the tuned config as JSON, and as code that runs as it stands."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optadvisor import frameworks
+from optadvisor.config import OptimizerConfig
+from optadvisor.kernels import RULES, InputError
+from optadvisor.kernels.schedules import Schedule
+from optadvisor.studies import results
+from optadvisor.studies.study import Result
+
+TASK = "digits-mlp"
+HYBRID = OptimizerConfig(
+    "hybrid", groups=[{"role": "embedding", "optimizer": "adagrad"}, {"role": "dense", "optimizer": "adamw"}]
+)
+# Nothing at its default, so that what the code leaves out shows.
+OTHER: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 0.3, "weight_decay": 0.01},
+    "momentum": {"lr": 0.03, "momentum": 0.8, "dampening": 0.1, "weight_decay": 0.01},
+    "nag": {"lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
+    "adagrad": {"lr": 0.03, "lr_decay": 0.1, "initial_accumulator_value": 0.2, "eps": 1e-9, "weight_decay": 0.01},
+    "rmsprop": {"lr": 0.003, "alpha": 0.9, "eps": 1e-7, "momentum": 0.3, "centered": True, "weight_decay": 0.01},
+    "adam": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True, "weight_decay": 0.01},
+    "adamw": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True, "weight_decay": 0.3},
+}
+SCHEDULES = [
+    Schedule("constant", 0, 100),
+    Schedule("warmup", 10, 100),
+    Schedule("cosine", 0, 100, 0.1),
+    Schedule("warmup_cosine", 10, 100, 0.05),
+]
+TORCH_NAMES = {"momentum": "SGD", "nag": "SGD", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("OPTADVISOR_HOME", str(folder))
+    return folder
+
+
+def config_of(rule: str, schedule: Schedule = SCHEDULES[0], **hyperparameters: Any) -> OptimizerConfig:
+    return OptimizerConfig.of(rule, {**OTHER.get(rule, {}), **hyperparameters}, schedule)
+
+
+def keep(config: OptimizerConfig) -> OptimizerConfig:
+    """Make a config the tuned one of digits-mlp."""
+    origin = {"source": "study", "study": "digits-mlp#1", "task": TASK, "seed": 0, "steps": 100, "value": 0.5}
+    data = {**config.to_dict(), "provenance": {**origin, "trial": 3, "seeds": [1, 2]}}
+    tuned = OptimizerConfig.from_dict(data)
+    results.save(Result("digits-mlp#1", TASK, tuned, 0.5, 0.1, [1, 2], {}, [], 5, 1.0, 0))
+    return tuned
+
+
+def torch_code(config: OptimizerConfig, tmp_path: Path) -> dict[str, Any]:
+    """The names in the generated module."""
+    path = tmp_path / "optimizer.py"
+    path.write_text(frameworks.code(config, "torch"))
+    return runpy.run_path(str(path), run_name="module")
+
+
+# JSON and errors -----------------------------------------------------------------------------------------------------
+
+
+def test_json_is_the_tuned_config(run):
+    config = keep(config_of("adamw", SCHEDULES[3]))
+    assert run("config", TASK).json == config.to_dict()
+
+
+def test_after_a_study(run):
+    best = run("tune", TASK, "--trials", "2", "--steps", "5", "--optimizer", "nag", "--format", "json").json["best"]
+    assert run("config", TASK).json == best["config"]
+    done = run("config", TASK, "--framework", "torch")
+    assert done.code == 0
+    assert "Tuned on digits-mlp (study digits-mlp#1, seed 0, 5 steps)" in done.out
+    assert "nesterov=True" in done.out
+
+
+def test_without_a_study(run, data_folder: Path):
+    run("config", TASK).refused("no tuned config of 'digits-mlp'", "optadvisor tune")
+    assert not data_folder.exists()
+
+
+def test_a_misspelt_task(run):
+    keep(config_of("adamw"))
+    run("config", "digit-mlp").refused("did you mean 'digits-mlp'")
+
+
+def test_a_misspelt_framework(run):
+    keep(config_of("adamw"))
+    run("config", TASK, "--framework", "torhc").refused("--framework", "'torhc'", "did you mean 'torch'")
+
+
+def test_a_damaged_file(run, data_folder: Path):
+    keep(config_of("adamw"))
+    (data_folder / "tuned" / "digits-mlp.json").write_text("{")
+    run("config", TASK).refused("digits-mlp.json", "is not JSON")
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (OptimizerConfig.of("ftrl"), "torch.optim has no ftrl: use --framework numpy"),
+        (HYBRID, "a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy"),
+    ],
+)
+def test_what_torch_has_not_is_refused_with_the_reason(run, config: OptimizerConfig, reason: str):
+    keep(config)
+    run("config", TASK, "--framework", "torch").refused(reason)
+
+
+def test_other_conventions_and_schedules_are_refused_for_torch():
+    with pytest.raises(InputError, match=r"torch\.optim has no nag in convention 'paper'"):
+        frameworks.code(OptimizerConfig("nag", convention="paper"), "torch")
+    with pytest.raises(InputError, match="code for schedule 'wsd' is not written yet"):
+        frameworks.code(config_of("adamw", Schedule("wsd", 5, 100)), "torch")
+    with pytest.raises(InputError, match="unknown framework 'tourch': did you mean 'torch'"):
+        frameworks.code(config_of("adamw"), "tourch")
+
+
+# NumPy code ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [*RULES, "hybrid"])
+def test_numpy_code_builds_the_config(rule: str, tmp_path: Path):
+    config = HYBRID if rule == "hybrid" else config_of(rule)
+    path = tmp_path / "optimizer.py"
+    path.write_text(frameworks.code(config, "numpy"))
+    module = runpy.run_path(str(path), run_name="module")
+    assert module["CONFIG"] == config
+    params = {"w": np.ones((3, 2)), "b": np.ones(2)}
+    optimizer = module["build"](params)
+    assert {group.role for group in optimizer.groups} <= {"dense", "no_decay", "embedding"}
+    optimizer.step({"w": np.ones((3, 2)), "b": np.ones(2)})
+    assert (params["w"] < 1).all()
+
+
+@pytest.mark.parametrize("config", [config_of("adamw", SCHEDULES[3]), HYBRID], ids=["adamw", "hybrid"])
+def test_numpy_code_runs_as_a_script(run, tmp_path: Path, config: OptimizerConfig):
+    keep(config)
+    losses = script(run, tmp_path, "numpy")
+    assert losses[-1] < losses[0]
+
+
+def script(run: Any, tmp_path: Path, framework: str) -> list[float]:
+    """The losses that the code of the tuned config prints when a person runs it."""
+    path = tmp_path / "optimizer.py"
+    done = run("config", TASK, "--framework", framework)
+    assert (done.code, done.err) == (0, "")
+    path.write_text(done.out)
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return [float(line.split()[-1]) for line in ran.stdout.splitlines()]
+
+
+# PyTorch code --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parity
+def test_torch_code_runs_as_a_script(run, tmp_path: Path):
+    pytest.importorskip("torch")
+    keep(config_of("adamw", SCHEDULES[3]))
+    losses = script(run, tmp_path, "torch")
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("rule", OTHER)
+def test_torch_code_has_the_hyperparameters_of_the_config(rule: str, tmp_path: Path):
+    torch = pytest.importorskip("torch")
+    config = config_of(rule)
+    assert set(OTHER[rule]) == set(RULES[rule].names), "every keyword is tried"
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
+    model[0].bias.requires_grad_(False)
+    optimizer, _ = torch_code(config, tmp_path)["build"](model)
+    assert type(optimizer).__name__ == TORCH_NAMES.get(rule, {"adam": "Adam", "adamw": "AdamW"}.get(rule))
+    weights, rest = optimizer.param_groups
+    assert [p.shape for p in weights["params"]] == [(3, 4), (2, 3)]
+    assert [p.shape for p in rest["params"]] == [(3,), (3,), (2,)], "what does not train is left out"
+    for group, decay in ((weights, config.hyperparameters["weight_decay"]), (rest, 0.0)):
+        assert group["weight_decay"] == decay
+        for name, value in config.hyperparameters.items():
+            if name != "weight_decay":
+                found = group["initial_lr" if name == "lr" else name]
+                assert (list(found) if isinstance(value, list) else found) == value, name
+    assert weights.get("nesterov", False) == (rule == "nag")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("rule", OTHER)
+def test_torch_code_updates_as_the_kernels_do(rule: str, tmp_path: Path):
+    """Schedule included: the first 30 steps of the generated optimizer and scheduler against ours."""
+    torch = pytest.importorskip("torch")
+    from optadvisor.kernels import Optimizer
+
+    config = config_of(rule, Schedule("warmup_cosine", 5, 40, 0.1))
+    model = torch.nn.Linear(6, 4).double()
+    params = {"w": model.weight.detach().numpy().copy(), "b": model.bias.detach().numpy().copy()}
+    optimizer, scheduler = torch_code(config, tmp_path)["build"](model)
+    ours = Optimizer.from_config(config, params)
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        grads = {name: draw.normal(size=array.shape) for name, array in params.items()}
+        model.weight.grad, model.bias.grad = torch.from_numpy(grads["w"]), torch.from_numpy(grads["b"])
+        optimizer.step()
+        scheduler.step()
+        ours.step(grads)
+    np.testing.assert_allclose(params["w"], model.weight.detach().numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(params["b"], model.bias.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
+def test_torch_code_has_the_factors_of_the_schedule(schedule: Schedule, tmp_path: Path):
+    pytest.importorskip("torch")
+    factor = torch_code(config_of("adamw", schedule), tmp_path)["lr_factor"]
+    for t in (*range(100), 100, 130):
+        assert factor(t) == pytest.approx(schedule.factor(t), abs=1e-12), t
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule("cosine", None, None, 0.1),
+        Schedule("warmup_cosine", None, None, 0.0, 0.1),
+        Schedule("warmup_cosine", 7),
+        Schedule("warmup", 7),
+        Schedule("constant"),
+    ],
+    ids=str,
+)
+def test_torch_code_of_a_training_of_open_length(schedule: Schedule, tmp_path: Path):
+    pytest.importorskip("torch")
+    factor = torch_code(config_of("adamw", schedule), tmp_path)["lr_factor"]
+    for total in (50, 200):
+        for t in range(total + 5):
+            assert factor(t, total) == pytest.approx(schedule.resolve(total).factor(t), abs=1e-12), (total, t)

@@ -1,0 +1,394 @@
+"""The study loop: the same trials for the same plan, whatever is interrupted; the best confirmed on fresh seeds."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+import optadvisor as oa
+from optadvisor.config import OptimizerConfig
+from optadvisor.kernels import RULES, InputError
+from optadvisor.studies import seeds, storage, study
+from optadvisor.studies.study import Plan, Result, StudyFailed
+from optadvisor.studies.tasks import registry
+from optadvisor.studies.tasks.task import Task, TrialRecord
+
+DENSE = ["sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw"]
+Train = Callable[[OptimizerConfig, int, int], TrialRecord]
+
+
+def bowl(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+    """A training that takes no time: best at lr 0.01, with a little noise of the seed."""
+    noise = (seed % 1000) / 1e5
+    value = abs(math.log10(config.hyperparameters["lr"]) + 2) + noise
+    return TrialRecord(config, seed, value, 1e-6, [(steps, value)], {"accuracy": 1 / (1 + value)})
+
+
+def task(train: Train = bowl) -> Task:
+    return Task("bowl", "a bowl", "height", 10, oa.TaskProfile(), train)
+
+
+class Stop(BaseException):
+    """Comes where Ctrl-C would."""
+
+
+class Counted:
+    """bowl, counting its trainings; raises Stop at one of them."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.seeds: list[int] = []
+        self.stop_at = stop_at
+        self._lock = threading.Lock()
+
+    def __call__(self, config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        with self._lock:
+            self.seeds.append(seed)
+            if len(self.seeds) - 1 == self.stop_at:
+                raise Stop
+        return bowl(config, seed, steps)
+
+
+PLAN = Plan("bowl", ("adamw", "sgd", "nag"), 40, 7, 10, {"adamw": {"lr": 0.09}})
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with storage.quiet_optuna():
+        yield
+
+
+@pytest.fixture
+def kept() -> optuna.storages.BaseStorage:
+    return storage.open_storage(None, "bowl")
+
+
+def run(
+    kept: Any, plan: Plan = PLAN, train: Train = bowl, name: str | None = None, jobs: int = 2, **more: Any
+) -> Result:
+    return study.run(task(train), plan, name or study.create(kept, plan), kept, jobs, **more)
+
+
+def trials(result: Result) -> list[Any]:
+    return [
+        (t.number, t.optimizer, t.record.seed, t.record.value, t.record.config.hyperparameters) for t in result.trials
+    ]
+
+
+def test_a_study_has_exactly_its_trials(kept: Any):
+    result = run(kept)
+    assert [trial.number for trial in result.trials] == list(range(40))
+    assert {trial.optimizer for trial in result.trials} == set(PLAN.optimizers)
+    assert result.runs == 40 + study.CANDIDATES * study.CONFIRMATIONS
+    assert result.best.hyperparameters["lr"] == pytest.approx(0.01, rel=0.3)
+    data = result.to_dict()
+    assert (data["trials"], data["runs"]) == (40, 55)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_the_same_seed_gives_the_same_trials_with_any_number_of_jobs(kept: Any, jobs: int):
+    assert trials(run(kept, jobs=jobs)) == trials(run(kept, jobs=3))
+
+
+def test_another_seed_gives_other_trials(kept: Any):
+    other = run(kept, Plan("bowl", PLAN.optimizers, 40, 8, 10, PLAN.starts))
+    assert trials(other)[1:] != trials(run(kept))[1:]
+
+
+def test_the_first_trial_of_a_rule_is_the_advised_one(kept: Any):
+    first = next(trial for trial in run(kept).trials if trial.optimizer == "adamw")
+    assert first.record.config.hyperparameters["lr"] == 0.09
+
+
+def test_real_trainings_do_not_depend_on_the_jobs():
+    results = [oa.tune("digits-mlp", trials=16, steps=20, jobs=jobs, optimizers=["adamw", "nag"]) for jobs in (1, 4)]
+    assert trials(results[0]) == trials(results[1])
+    assert results[0].value == results[1].value
+
+
+def test_confirmation_is_on_fresh_seeds_the_same_for_all_candidates(kept: Any):
+    train = Counted()
+    result = run(kept, train=train)
+    searched = {trial.record.seed for trial in result.trials}
+    assert len(searched) == 40
+    assert len(set(result.seeds)) == study.CONFIRMATIONS
+    assert not searched & set(result.seeds)
+    assert Counter(train.seeds[40:]) == dict.fromkeys(result.seeds, study.CANDIDATES)
+
+
+def test_the_value_is_the_mean_over_the_confirmation_seeds(kept: Any):
+    result = run(kept)
+    values = [bowl(result.best, seed, 10).value for seed in result.seeds]
+    assert result.value == pytest.approx(sum(values) / len(values))
+    origin = result.best.provenance
+    assert origin["value"] == result.value
+    assert origin["seeds"] == result.seeds
+    assert result.trials[origin["trial"]].record.config.hyperparameters == result.best.hyperparameters
+
+
+def test_the_lowest_mean_wins_and_not_the_luckiest_trial(kept: Any):
+    def lucky(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        record = bowl(config, seed, steps)
+        luck = 10.0 if config.optimizer == "sgd" and seed not in searched else 0.0
+        value = (0.0 if config.optimizer == "sgd" and seed in searched else record.value) + luck
+        return TrialRecord(config, seed, value, 0.0, [], {})
+
+    searched = {seeds.derive(7, seeds.TRIAL, number) for number in range(40)}
+    plan = Plan("bowl", ("adamw", "sgd"), 3, 7, 10)
+    result = run(kept, plan, lucky)
+    assert min(result.trials, key=lambda t: t.record.value).optimizer == "sgd"
+    assert result.best.optimizer == "adamw"
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 5, 17, 39, 41])
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_interrupted_study_resumes_to_the_same_trials(kept: Any, stop_at: int, jobs: int):
+    undisturbed = run(kept)
+    name, first = study.create(kept, PLAN), Counted(stop_at)
+    with pytest.raises(Stop):
+        run(kept, train=first, name=name, jobs=jobs)
+    again = storage.open_storage(None, "bowl")
+    assert study.latest(again, "bowl") == (name, PLAN)
+    second = Counted()
+    resumed = run(again, train=second, name=name)
+    assert trials(resumed) == trials(undisturbed)
+    assert (resumed.value, resumed.seeds, resumed.runs) == (undisturbed.value, undisturbed.seeds, undisturbed.runs)
+    saved = min(stop_at, 40) - (len(second.seeds) - 55)
+    assert len(second.seeds) <= 55 - max(0, min(stop_at, 40) - jobs), "only what was running is trained again"
+    assert saved >= 0
+    in_storage = [
+        trial.user_attrs["number"]
+        for rule in PLAN.optimizers
+        for trial in optuna.load_study(storage=again, study_name=f"{name}/{rule}").trials
+    ]
+    assert sorted(in_storage) == list(range(40)), "nothing is doubled"
+
+
+def test_every_finished_trial_is_stored_before_the_next_wave(kept: Any):
+    name, counts = study.create(kept, PLAN), []
+
+    def progress(done: Any, planned: int) -> None:
+        fresh = storage.open_storage(None, "bowl")
+        stored = sum(
+            len(optuna.load_study(storage=fresh, study_name=f"{name}/{rule}").trials) for rule in PLAN.optimizers
+        )
+        counts.append((len(done), stored, planned))
+
+    run(kept, name=name, progress=progress)
+    assert counts[-1] == (40, 40, 40)
+    assert all(done == stored for done, stored, _ in counts)
+
+
+def test_resuming_a_finished_study_repeats_the_result_without_its_trials(kept: Any):
+    name = study.create(kept, PLAN)
+    before = run(kept, name=name)
+    train = Counted()
+    after = run(storage.open_storage(None, "bowl"), train=train, name=name)
+    assert trials(after) == trials(before)
+    for name in ("best", "value", "std", "metrics", "seeds", "runs"):
+        assert getattr(after, name) == getattr(before, name)
+    assert len(train.seeds) == 15, "the confirmation alone"
+
+
+def test_an_error_in_a_training_ends_the_study_and_keeps_the_rest(kept: Any):
+    def broken(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        if seed == seeds.derive(PLAN.seed, seeds.TRIAL, 20):
+            raise ZeroDivisionError("a bug")
+        return bowl(config, seed, steps)
+
+    name = study.create(kept, PLAN)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run(kept, train=broken, name=name)
+    resumed = run(kept, name=name)
+    assert trials(resumed) == trials(run(kept))
+
+
+def test_diverged_trials_are_results(kept: Any):
+    def steep(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        record = bowl(config, seed, steps)
+        if config.hyperparameters["lr"] < 0.05:
+            return record
+        return TrialRecord(config, seed, math.inf, 1e-6, [(steps, math.inf)], {"accuracy": math.nan})
+
+    name = study.create(kept, PLAN)
+    result = run(kept, train=steep, name=name)
+    states = Counter(trial["state"] for trial in result.to_dict()["trials_log"])
+    assert set(states) == {"complete", "diverged"}
+    assert states.total() == 40
+    first = result.to_dict()["trials_log"][0]
+    assert (first["value"], first["state"]) == (None, "diverged")
+    assert result.best.hyperparameters["lr"] < 0.05
+    again = run(storage.open_storage(None, "bowl"), train=Counted(), name=name)
+    assert trials(again) == trials(result), "inf survives the storage"
+
+
+def test_a_study_in_which_all_diverges_fails_clearly_and_keeps_its_trials(kept: Any):
+    def bad(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        return TrialRecord(config, seed, math.inf, 1e-6, [(steps, math.inf)], {})
+
+    name = study.create(kept, PLAN)
+    with pytest.raises(StudyFailed, match=r"bowl#1: each of its 40 configs diverged in its trial, .* --optimizer"):
+        run(kept, train=bad, name=name)
+    train = Counted()
+    with pytest.raises(StudyFailed):
+        run(kept, train=train, name=name)
+    assert train.seeds == []
+
+
+def test_candidates_that_diverge_on_a_fresh_seed_make_way_for_the_next(kept: Any):
+    def fragile(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        record = bowl(config, seed, steps)
+        if config.optimizer == "nag":
+            return TrialRecord(config, seed, record.value + 9, 0.0, [], record.metrics)
+        if seed in searched:
+            return record
+        return TrialRecord(config, seed, math.inf, 1e-6, [], {})  # without the metrics of a whole training
+
+    searched = {seeds.derive(7, seeds.TRIAL, number) for number in range(40)}
+    result = run(kept, train=fragile)
+    assert result.best.optimizer == "nag"
+    assert math.isfinite(result.value)
+    assert result.runs > 55
+
+    def hopeless(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        return bowl(config, seed, steps) if seed in searched else TrialRecord(config, seed, math.inf, 0.0, [], {})
+
+    with pytest.raises(StudyFailed, match="diverged on a fresh seed"):
+        run(kept, train=hopeless)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_few_trials(kept: Any, count: int):
+    result = run(kept, Plan("bowl", PLAN.optimizers, count, 7, 10))
+    assert [trial.optimizer for trial in result.trials][:3] == list(PLAN.optimizers[:count])
+    assert result.runs == count + min(count, 3) * 5
+
+
+def test_two_studies_of_a_task_have_two_names(kept: Any):
+    assert [study.create(kept, PLAN) for _ in range(3)] == ["bowl#1", "bowl#2", "bowl#3"]
+    other = Plan("other", PLAN.optimizers, 4, 0, 10)
+    assert study.create(kept, other) == "other#1"
+    assert study.latest(kept, "bowl") == ("bowl#3", PLAN)
+    assert study.latest(kept, "nothing") is None
+
+
+def test_a_plan_of_another_format_is_refused(kept: Any):
+    header = optuna.create_study(storage=kept, study_name="bowl#1")
+    header.set_user_attr("plan", {**PLAN.to_dict(), "format": 99})
+    with pytest.raises(InputError, match="the stored study has format 99; this version resumes format 1"):
+        study.latest(kept, "bowl")
+
+
+def test_a_study_whose_sampler_would_draw_otherwise_is_not_mixed(kept: Any, monkeypatch: pytest.MonkeyPatch):
+    name = study.create(kept, PLAN)
+    run(kept, name=name)
+    monkeypatch.setattr(seeds, "SAMPLER", 99)
+    with pytest.raises(InputError, match=r"trial \d+ of study bowl#1 has other settings than this version would try"):
+        run(kept, name=name)
+
+
+# oa.tune: the plan that follows from the arguments
+
+
+def tune(**arguments: Any) -> Result:
+    return oa.tune("digits-mlp", **{"trials": 7, "steps": 5, **arguments})
+
+
+def test_the_default_rules_are_the_dense_ones_in_the_order_of_the_advice():
+    result = tune()
+    order = [trial.optimizer for trial in result.trials]
+    assert sorted(order) == sorted(DENSE)
+    advised = oa.recommend(registry.get("digits-mlp").profile, top=1).recommendations[0].config
+    assert order[0] == advised.optimizer
+
+
+def test_an_optimizer_filter():
+    result = tune(optimizers=["nag", "ftrl", "nag"], trials=6)
+    assert {trial.optimizer for trial in result.trials} == {"nag", "ftrl"}
+    assert tune(optimizers="nag").best.optimizer == "nag"
+
+
+def test_resume_keeps_the_plan():
+    before = tune(seed=3)
+    for asked in ({}, {"seed": 3}, {"trials": 7, "steps": 5}):
+        after = oa.tune("digits-mlp", resume=True, **asked)
+        assert after.study == before.study == "digits-mlp#1"
+        assert trials(after) == trials(before)
+    assert tune(seed=3).study == "digits-mlp#2"
+
+
+def test_resume_without_a_study_starts_one():
+    assert tune(resume=True).study == "digits-mlp#1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"seed": 4}, "started with seed 3, not 4"),
+        ({"trials": 8}, "started with trials 7, not 8"),
+        ({"steps": 6}, "started with steps 5, not 6"),
+        ({"optimizers": ["nag"]}, "started with optimizers .*, not .*nag"),
+    ],
+)
+def test_resume_with_another_plan_is_refused(asked: dict[str, Any], message: str, data_folder: Path):
+    tune(seed=3, optimizers=["sgd"])
+    before = {path: path.read_bytes() for path in data_folder.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=message):
+        oa.tune("digits-mlp", resume=True, **asked)
+    assert {path: path.read_bytes() for path in data_folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/studies.db", "{}/my.journal"])
+def test_a_storage_of_ones_own(tmp_path: Path, url: str, data_folder: Path):
+    where = url.format(tmp_path)
+    before = tune(storage=where, optimizers=["sgd"])
+    after = oa.tune("digits-mlp", storage=where, resume=True)
+    assert trials(after) == trials(before)
+    assert trials(tune(optimizers=["sgd"])) == trials(before), "the storage changes nothing"
+    assert oa.load_config("digits-mlp").optimizer == "sgd"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"trials": 0}, "trials is 0"),
+        ({"trials": -1}, "trials is -1"),
+        ({"trials": math.nan}, "trials is nan"),
+        ({"trials": 1.5}, "trials is 1.5"),
+        ({"trials": True}, "trials is True"),
+        ({"jobs": 0}, "jobs is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": math.inf}, "steps is inf"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"optimizers": ["momentun"]}, "unknown optimizer 'momentun': did you mean 'momentum'"),
+        ({"optimizers": ["hybrid"]}, "'hybrid' has one rule a parameter group"),
+        ({"storage": "nonsense://x"}, "cannot open the storage"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(arguments: dict[str, Any], message: str, data_folder: Path):
+    with pytest.raises(InputError, match=message):
+        tune(**arguments)
+    assert not data_folder.exists()
+
+
+def test_an_unknown_task(data_folder: Path):
+    with pytest.raises(InputError, match="unknown task 'digit-mlp': did you mean 'digits-mlp'"):
+        oa.tune("digit-mlp")
+    assert not data_folder.exists()
+
+
+def test_numbers_as_people_write_them():
+    result = oa.tune("digits-mlp", trials="2", steps="0.005k", seed=1e1, optimizers=["sgd"])
+    assert (len(result.trials), result.seed, result.best.provenance["steps"]) == (2, 10, 5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_can_be_studied(rule: str):
+    assert tune(optimizers=[rule], trials=2).best.optimizer == rule
