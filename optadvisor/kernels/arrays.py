@@ -67,9 +67,6 @@ def parameter_leaves(params: Parameters) -> Iterator[Leaf]:
     for number, group in enumerate(params if is_groups(params) else ()):
         if "params" not in group:
             raise InputError(f"params[{number}] is a dict without 'params': a list of dicts is a list of groups")
-    for number, group in enumerate(params if is_groups(params) else ()):
-        if "params" not in group:
-            raise InputError(f"params[{number}] is a dict without 'params': a list of dicts is a list of groups")
     for path, name, array in walk(params, "params"):
         if not isinstance(array, np.ndarray):
             raise InputError(f"{name} is {type(array).__name__}; it takes a NumPy array")

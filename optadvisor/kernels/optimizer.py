@@ -178,6 +178,7 @@ class Optimizer:
         one = self._active[0] if len(self._active) == 1 else None
         plain = self.max_norm is None and self.ema_decay is None
         self._only = one if one and plain and one.schedule.name == "constant" else None
+        self._named = isinstance(self._tree, Mapping)
         self._keys = [leaf.path[0] for leaf in self._leaves]
         self._held: list[Array] | None = None
         self._initialised = False
@@ -305,7 +306,8 @@ class Optimizer:
         held, named = self._held, isinstance(self._tree, Mapping)
         if held is None or not isinstance(grads, Mapping if named else Sequence) or len(grads) != len(held):
             return False
-        return all(map(is_, map(grads.get, self._keys) if named else grads, held))
+        in_order: Any = (grads[key] for key in self._keys) if named else grads
+        return all(map(is_, in_order, held))
 
     def _bind(self, grads: Parameters) -> None:
         """Check the gradients and write their addresses into the tables."""

@@ -65,6 +65,7 @@ def test_gaps_ties_and_winners():
         ("fmnist_2c2d", "sgd"),
         ("fmnist_2c2d", "momentum"),
         ("cifar10_3c3d", "momentum"),
+        ("svhn_wrn164", "sgd"),
     }
 
 
