@@ -306,8 +306,8 @@ class Optimizer:
         held, named = self._held, isinstance(self._tree, Mapping)
         if held is None or not isinstance(grads, Mapping if named else Sequence) or len(grads) != len(held):
             return False
-        in_order: Any = (grads[key] for key in self._keys) if named else grads
-        return all(map(is_, in_order, held))
+        given: Any = grads  # mypy narrows it to either kind
+        return all(map(is_, map(given.get, self._keys) if named else given, held))
 
     def _bind(self, grads: Parameters) -> None:
         """Check the gradients and write their addresses into the tables."""
