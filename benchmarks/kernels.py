@@ -1,4 +1,4 @@
-"""The kernels against PyTorch, optax and the machine's memory limit: the rows of docs/performance.md, with PASS or FAIL.
+"""The kernels against PyTorch, optax and the machine's memory limit, judged: the rows of docs/performance.md.
 
     python benchmarks/kernels.py [--markdown FILE] [--picture FILE.png]
 
@@ -77,9 +77,8 @@ def main() -> int:
     rows = []
     for row in bench.rows(arguments.quick):
         rows.append(row)
-        print(
-            f"{row.work:<38} {row.peer:<36} {row.ours_us:>10.2f} {row.peer_us:>10.2f} us {row.ratio:>7.2f}x  {verdict(row)}"
-        )
+        times = f"{row.ours_us:>10.2f} {row.peer_us:>10.2f} us {row.ratio:>7.2f}x"
+        print(f"{row.work:<38} {row.peer:<36} {times}  {verdict(row)}")
     if arguments.markdown:
         arguments.markdown.write_text(markdown(rows, machine), encoding="utf-8")
     if arguments.picture:
