@@ -29,6 +29,8 @@ EXPONENT: Any = 0x7F800000
 # Elements in a block: what a second loop over a block reads is still in the first-level cache.
 BLOCK = 2048
 
+CLIP_EPS = 1e-6  # of the norm, as torch.nn.utils.clip_grad_norm_ has it
+
 # Rows asked for ahead of time, and elements between two askings (a cache line of float32).
 AHEAD, LINE = 8, 16
 
@@ -92,9 +94,18 @@ def _finite(address, size):
     return found == 0
 
 
+def averaged(average, p, keep, take):
+    return keep * average + take * p
+
+
+def clip_factor(norm, max_norm, divisor):
+    """What gradients are multiplied by that are divided by `divisor` and then clipped to `max_norm`."""
+    return min(1.0, max_norm / (norm + CLIP_EPS)) / divisor
+
+
 def _average(p, average, keep, take):
     for i in range(p.size):
-        average[i] = keep * average[i] + take * p[i]
+        average[i] = averaged(average[i], p[i], keep, take)
 
 
 def _table(table, states, numbers, mode):
