@@ -81,7 +81,8 @@ def _squares(g):
     # In float64: the square of a float32 cannot overflow it. Compiled with leave to reorder, or it is not SIMD.
     total = 0.0
     for i in range(g.size):
-        total += float(g[i]) * float(g[i])
+        x = np.float64(g[i])  # float() of a float32 is a float32 to numba
+        total += x * x
     return total
 
 

@@ -23,14 +23,15 @@ def accessors(dtype: Any) -> tuple[Any, Any]:
     """load(address, index) and store(address, index, value) of elements of `dtype`."""
     kind = np.dtype(dtype)
     cell = np.ctypeslib.as_ctypes_type(kind)
+    return functools.partial(_load, kind, cell), functools.partial(_store, kind, cell)
 
-    def load(address: int, index: int) -> Any:
-        return kind.type(cell.from_address(int(address) + int(index) * kind.itemsize).value)
 
-    def store(address: int, index: int, value: Any) -> None:
-        cell.from_address(int(address) + int(index) * kind.itemsize).value = value
+def _load(kind: np.dtype[Any], cell: Any, address: int, index: int) -> Any:
+    return kind.type(cell.from_address(int(address) + int(index) * kind.itemsize).value)
 
-    return load, store
+
+def _store(kind: np.dtype[Any], cell: Any, address: int, index: int, value: Any) -> None:
+    cell.from_address(int(address) + int(index) * kind.itemsize).value = value
 
 
 def inlined(function: types.FunctionType, parts: dict[str, Any]) -> Any:
