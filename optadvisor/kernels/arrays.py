@@ -79,17 +79,20 @@ def parameter_leaves(params: Parameters) -> Iterator[Leaf]:
         if "params" not in group:
             raise InputError(f"params[{number}] is a dict without 'params': a list of dicts is a list of groups")
     for path, name, given in walk(params, "params"):
-        array = given if isinstance(given, np.ndarray) else device_array(given)
+        array: Any = given if isinstance(given, np.ndarray) else device_array(given)
         if array is None:
             raise InputError(
                 f"{name} is {type(given).__name__}; it takes a NumPy array, or one on a GPU with __cuda_array_interface__"
             )
         if array.dtype not in (np.float32, np.float64):
             raise InputError(f"{name} is {array.dtype}; parameters are float32 or float64: use .astype(numpy.float32)")
-        of_host = isinstance(array, np.ndarray)
-        if not (array.flags.c_contiguous if of_host else array.contiguous):
-            raise InputError(f"{name} is not C-contiguous; pass {'numpy' if of_host else 'cupy'}.ascontiguousarray(...) of it")
-        if not (array.flags.writeable if of_host else array.writeable):
+        if isinstance(array, np.ndarray):
+            library, contiguous, writeable = "numpy", array.flags.c_contiguous, array.flags.writeable
+        else:
+            library, contiguous, writeable = "cupy", array.contiguous, array.writeable
+        if not contiguous:
+            raise InputError(f"{name} is not C-contiguous; pass {library}.ascontiguousarray(...) of it")
+        if not writeable:
             raise InputError(f"{name} is read-only, and a step writes it in place; pass a writeable copy")
         yield Leaf(path, name, array)
 

@@ -127,7 +127,8 @@ class Group:
 
     def value(self, i: int) -> Array:
         """The i-th parameter as NumPy reads it."""
-        return self.leaves[i].array
+        array: Array = self.leaves[i].array
+        return array
 
     def saved(self, k: int, i: int) -> Array:
         """A copy of state k of the i-th parameter."""

@@ -99,7 +99,7 @@ def averaged(average, p, keep, take):
     return keep * average + take * p
 
 
-def clip_factor(norm, max_norm, divisor):
+def clip_factor(norm: float, max_norm: float, divisor: float) -> float:
     """What gradients are multiplied by that are divided by `divisor` and then clipped to `max_norm`."""
     return min(1.0, max_norm / (norm + CLIP_EPS)) / divisor
 

@@ -317,7 +317,7 @@ class Optimizer:
             return 1.0
         squares = sum(float(group.numbers[loops.SQUARED_NORM]) for group in self._active)
         self._norm = math.sqrt(squares) / scale
-        return float(loops.clip_factor(self._norm, self.max_norm, scale))
+        return loops.clip_factor(self._norm, self.max_norm, scale)
 
     def _done(self) -> bool:
         self.steps_done += 1

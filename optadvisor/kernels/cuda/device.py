@@ -19,7 +19,7 @@ from optadvisor.kernels.cuda import compiling
 from optadvisor.kernels.cuda.compiling import accessors
 from optadvisor.kernels.errors import InputError
 
-__all__ = ["SIMULATED", "THREADS", "Kernel", "accessors", "blocks", "read", "require", "stream_of", "write", "zeros"]
+__all__ = ["SIMULATED", "THREADS", "Kernel", "Memory", "accessors", "blocks", "read", "require", "write", "zeros"]
 
 SIMULATED = False
 THREADS = 256
@@ -52,10 +52,6 @@ def require(address: int) -> None:
 @functools.cache
 def _stream(handle: int) -> Stream:
     return Stream.from_handle(handle)
-
-
-def stream_of(handle: int) -> int:
-    return handle
 
 
 @functools.cache

@@ -83,10 +83,6 @@ def require(address: int) -> None:
     """Memory of the host is always there."""
 
 
-def stream_of(handle: int) -> int:
-    return handle
-
-
 def blocks() -> int:
     """Blocks of a launch that has work for all of them."""
     return BLOCKS
