@@ -51,8 +51,8 @@ parity: $(TORCH_STAMP)
 	$(BIN)/python -m pytest -q -m parity
 
 test-cuda: $(CUDA_STAMP)
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q tests/kernels/cuda --ignore tests/kernels/cuda/test_ptx.py
-	$(BIN)/python -m pytest -q tests/kernels/cuda/test_ptx.py
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q tests/kernels/cuda
+	$(BIN)/python -m pytest -q tests/kernels/cuda/test_ptx.py tests/kernels/cuda/test_launches.py
 
 test-gpu: $(CUDA_STAMP)
 	$(BIN)/python -c 'from optadvisor.kernels.cuda import target; target.require(0)'
