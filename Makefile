@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_STAMP := $(VENV)/.torch
+CUDA_STAMP := $(VENV)/.cuda
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types parity wheel bench clean
+.PHONY: help run test lint types parity test-cuda test-gpu wheel bench bench-gpu clean
 
 help:
 	@echo "make run     set up, then: a recommendation, a real study, the tuned config as PyTorch code"
 	@echo "make test    set up, then run the tests"
+	@echo "make test-cuda   the GPU kernels without a GPU: on numba's simulator, and compiled to PTX and machine code"
+	@echo "make test-gpu    the same tests on this machine's GPU"
+	@echo "make bench-gpu   this machine's GPU against its own memory limit and PyTorch's fused optimizer"
 	@echo "make lint | types | parity | wheel | bench | clean"
 
 $(STAMP): pyproject.toml
@@ -22,6 +26,10 @@ $(STAMP): pyproject.toml
 
 $(TORCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+$(CUDA_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda]'
 	@touch $@
 
 run: $(STAMP)
@@ -41,6 +49,17 @@ types: $(STAMP)
 
 parity: $(TORCH_STAMP)
 	$(BIN)/python -m pytest -q -m parity
+
+test-cuda: $(CUDA_STAMP)
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q tests/kernels/cuda
+	$(BIN)/python -m pytest -q tests/kernels/cuda/test_ptx.py tests/kernels/cuda/test_launches.py
+
+test-gpu: $(CUDA_STAMP)
+	$(BIN)/python -c 'from optadvisor.kernels.cuda import target; target.require(0)'
+	$(BIN)/python -m pytest -q tests/kernels/cuda
+
+bench-gpu: $(CUDA_STAMP) $(TORCH_STAMP)
+	$(BIN)/python benchmarks/gpu.py
 
 wheel: $(STAMP)
 	rm -rf build dist

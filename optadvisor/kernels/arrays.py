@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optadvisor.kernels.cuda.arrays import DeviceArray, device_array
 from optadvisor.kernels.errors import InputError
 
 Array = NDArray[Any]
@@ -21,11 +22,17 @@ class Leaf:
 
     path: tuple[Any, ...]
     name: str
-    array: Array
+    array: Any  # NumPy's, or a DeviceArray
+
+    @property
+    def on_device(self) -> bool:
+        return isinstance(self.array, DeviceArray)
 
 
-def address(array: Array) -> int:
+def address(array: Any) -> int:
     """Where the array's memory begins."""
+    if isinstance(array, DeviceArray):
+        return array.address
     where: int = array.__array_interface__["data"][0]
     return where
 
@@ -42,12 +49,16 @@ def is_groups(params: object) -> bool:
     return isinstance(params, Sequence) and len(params) > 0 and all(isinstance(g, Mapping) for g in params)
 
 
+def is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) or device_array(value) is not None
+
+
 def walk(tree: Any, name: str) -> Iterator[tuple[tuple[Any, ...], str, Any]]:
     """(path, readable name, leaf) of every leaf, mappings in sorted order; a group's "params" is left out of the path."""
     if is_groups(tree):
         for number, group in enumerate(tree):
             inner = group["params"] if "params" in group else group
-            if isinstance(inner, np.ndarray):
+            if is_array(inner):
                 inner = [inner]
             for path, label, leaf in walk(inner, f"{name}[{number}]"):
                 yield (number, *path), label, leaf
@@ -57,7 +68,7 @@ def walk(tree: Any, name: str) -> Iterator[tuple[tuple[Any, ...], str, Any]]:
     elif isinstance(tree, Sequence) and not isinstance(tree, (str, bytes)):
         items = list(enumerate(tree))
     else:
-        raise InputError(f"{name} is {type(tree).__name__}; it takes a list or dict of NumPy arrays")
+        raise InputError(f"{name} is {type(tree).__name__}; it takes a list or dict of arrays, NumPy's or a GPU's")
     for key, leaf in items:
         yield (key,), f"{name}[{key!r}]", leaf
 
@@ -67,14 +78,21 @@ def parameter_leaves(params: Parameters) -> Iterator[Leaf]:
     for number, group in enumerate(params if is_groups(params) else ()):
         if "params" not in group:
             raise InputError(f"params[{number}] is a dict without 'params': a list of dicts is a list of groups")
-    for path, name, array in walk(params, "params"):
-        if not isinstance(array, np.ndarray):
-            raise InputError(f"{name} is {type(array).__name__}; it takes a NumPy array")
+    for path, name, given in walk(params, "params"):
+        array: Any = given if isinstance(given, np.ndarray) else device_array(given)
+        if array is None:
+            raise InputError(
+                f"{name} is {type(given).__name__}; it takes a NumPy array, or one on a GPU with __cuda_array_interface__"
+            )
         if array.dtype not in (np.float32, np.float64):
             raise InputError(f"{name} is {array.dtype}; parameters are float32 or float64: use .astype(numpy.float32)")
-        if not array.flags.c_contiguous:
-            raise InputError(f"{name} is not C-contiguous; pass numpy.ascontiguousarray(...) of it")
-        if not array.flags.writeable:
+        if isinstance(array, np.ndarray):
+            library, contiguous, writeable = "numpy", array.flags.c_contiguous, array.flags.writeable
+        else:
+            library, contiguous, writeable = "cupy", array.contiguous, array.writeable
+        if not contiguous:
+            raise InputError(f"{name} is not C-contiguous; pass {library}.ascontiguousarray(...) of it")
+        if not writeable:
             raise InputError(f"{name} is read-only, and a step writes it in place; pass a writeable copy")
         yield Leaf(path, name, array)
 
@@ -91,7 +109,7 @@ def structure(tree: Any, values: Iterator[Any]) -> Any:
     """`values`, in the order of `walk`, in the structure of `tree`."""
     if is_groups(tree):
         return [{"params": structure(group["params"], values)} for group in tree]
-    if isinstance(tree, np.ndarray):
+    if is_array(tree):
         return next(values)
     if isinstance(tree, Mapping):
         return {key: next(values) for key in sorted(tree, key=str)}

@@ -137,10 +137,7 @@ def specialise(
     A part is a constant, a dtype, a plain function (compiled on the way) or a `Compiled` one. `name` is for people:
     profiles and cache files show it. fastmath: liberties for the compiler, by LLVM's names.
     """
-    assert isinstance(template, types.FunctionType)
-    bound = types.FunctionType(
-        template.__code__, {**template.__globals__, **parts}, template.__name__, template.__defaults__
-    )
+    bound = _with_parts(template, parts)
     flags: dict[str, Any] = {**FLAGS, **({"fastmath": set(fastmath)} if fastmath else {})}
     identity = f"{fingerprint(bound)} {FLAGS} {sorted(fastmath)} {sorted(parts)}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -155,6 +152,28 @@ def specialise(
         return Compiled(numba.njit(**flags)(bound), digest, name)
     with _numba_caches_in(folder):
         return Compiled(numba.njit(cache=True, **flags)(bound), digest, name)
+
+
+def bind(
+    template: Callable[..., Any], name: str, compile_part: Callable[[Any, dict[str, Any]], Any], parts: dict[str, Any]
+) -> types.FunctionType:
+    """`specialise` for another target: a copy of `template` whose plain functions went through `compile_part`.
+
+    compile_part(function, parts) does the same for the functions that they call: they see the same parts.
+    """
+    bound = _with_parts(template, parts)
+    for part, value in _called(bound).items():
+        if isinstance(value, types.FunctionType):
+            bound.__globals__[part] = compile_part(value, parts)
+    bound.__module__ = template.__module__
+    bound.__name__ = bound.__qualname__ = name
+    return bound
+
+
+def _with_parts(template: Callable[..., Any], parts: dict[str, Any]) -> types.FunctionType:
+    assert isinstance(template, types.FunctionType)
+    names = {**template.__globals__, **parts}
+    return types.FunctionType(template.__code__, names, template.__name__, template.__defaults__)
 
 
 @intrinsic

@@ -56,9 +56,13 @@ class Group:
         self.table[1:, loops.START] = ends[:-1]
         averages = 0 if self.ema_decay is None else 1
         width = int(ends[-1]) if self.leaves else 0
-        self.states = aligned_zeros(len(self.form.states) + averages, width, self.dtype)
         self.numbers = np.array([1.0, self.lr, self.sign, 0.0, 0.0, 0.0, *(flat[n] for n in self.form.arguments)])
         self.scalar = cast(Any, self.dtype.type)
+        self._allocate(len(self.form.states) + averages, width)
+
+    def _allocate(self, rows: int, width: int) -> None:
+        """Memory for the states, and the kernel that works on it."""
+        self.states = aligned_zeros(rows, width, self.dtype)
         self.kernel: Callable[[Array, Array, Array, int], int] = loops.table(self.form, self.scalar).function
 
     @property
@@ -75,11 +79,11 @@ class Group:
         flat = flatten(self.hyperparameters)
         for k, state in enumerate(self.form.states):
             if state.initial is not None:
-                for i, leaf in enumerate(self.leaves):
-                    self.state(k, i)[...] = state.start(leaf.array, flat)
-        for i, leaf in enumerate(self.leaves):
-            if self.ema_decay is not None:
-                self.average(i)[...] = leaf.array
+                for i in range(len(self.leaves)):
+                    self.load(k, i, state.start(self.value(i), flat))
+        if self.ema_decay is not None:
+            for i in range(len(self.leaves)):
+                self.load(len(self.form.states), i, self.value(i))
 
     def bind(self, i: int, gradient: Array | tuple[Array, Array]) -> None:
         """Take the gradient of the i-th parameter: an array, or (ids, rows)."""
@@ -120,6 +124,27 @@ class Group:
             leaf.reshape(-1), ids, rows, buffer, self.states, start, self.numbers, mode, slots, work
         )
         return bad >= 0
+
+    def value(self, i: int) -> Array:
+        """The i-th parameter as NumPy reads it."""
+        array: Array = self.leaves[i].array
+        return array
+
+    def saved(self, k: int, i: int) -> Array:
+        """A copy of state k of the i-th parameter."""
+        return self.state(k, i).copy()
+
+    def load(self, k: int, i: int, value: Any) -> None:
+        """Set state k of the i-th parameter to an array or a number."""
+        self.state(k, i)[...] = value
+
+    def lookahead(self, i: int, lr: float) -> Array:
+        """The point where the i-th parameter's gradient is wanted, a new array."""
+        point = self.value(i).copy()
+        if self.form.lookahead:
+            scale = self.scalar(lr * flatten(self.hyperparameters)["momentum"])
+            point -= scale * self.saved(0, i)
+        return point
 
     def state(self, k: int, i: int) -> Array:
         """State k of the i-th parameter, as a view of the parameter's shape."""

@@ -29,6 +29,8 @@ EXPONENT: Any = 0x7F800000
 # Elements in a block: what a second loop over a block reads is still in the first-level cache.
 BLOCK = 2048
 
+CLIP_EPS = 1e-6  # of the norm, as torch.nn.utils.clip_grad_norm_ has it
+
 # Rows asked for ahead of time, and elements between two askings (a cache line of float32).
 AHEAD, LINE = 8, 16
 
@@ -79,7 +81,8 @@ def _squares(g):
     # In float64: the square of a float32 cannot overflow it. Compiled with leave to reorder, or it is not SIMD.
     total = 0.0
     for i in range(g.size):
-        total += float(g[i]) * float(g[i])
+        x = np.float64(g[i])  # float() of a float32 is a float32 to numba
+        total += x * x
     return total
 
 
@@ -92,9 +95,18 @@ def _finite(address, size):
     return found == 0
 
 
+def averaged(average, p, keep, take):
+    return keep * average + take * p
+
+
+def clip_factor(norm: float, max_norm: float, divisor: float) -> float:
+    """What gradients are multiplied by that are divided by `divisor` and then clipped to `max_norm`."""
+    return min(1.0, max_norm / (norm + CLIP_EPS)) / divisor
+
+
 def _average(p, average, keep, take):
     for i in range(p.size):
-        average[i] = keep * average[i] + take * p[i]
+        average[i] = averaged(average[i], p[i], keep, take)
 
 
 def _table(table, states, numbers, mode):

@@ -1,4 +1,4 @@
-"""`Optimizer`: an update rule over the caller's NumPy arrays, in place."""
+"""`Optimizer`: an update rule over the caller's arrays, NumPy's or a GPU's, in place."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from optadvisor.kernels.arrays import (
     Array,
     Leaf,
     Parameters,
+    address,
     is_groups,
     parameter_leaves,
     refuse_overlap,
     structure,
     walk,
 )
+from optadvisor.kernels.cuda.arrays import DeviceArray, device_array, stream_handle
 from optadvisor.kernels.errors import InputError, NonFiniteGradient, unknown
 from optadvisor.kernels.group import Group
 from optadvisor.kernels.rules import RULES, Rule
@@ -27,9 +29,10 @@ from optadvisor.kernels.schedules import Schedule
 
 if TYPE_CHECKING:
     from optadvisor.config import OptimizerConfig
+    from optadvisor.kernels.cuda.group import Session
 
 ON_NONFINITE = ("raise", "skip", "ignore")
-_CLIP_EPS = 1e-6  # of the norm, as torch.nn.utils.clip_grad_norm_ has it
+DEVICES = ("cpu", "cuda")
 _GROUP_KEYS = ("params", "rule", "convention", "maximize")
 
 
@@ -37,11 +40,16 @@ class Optimizer:
     """Update parameters in place by one of the rules of `optadvisor.kernels.RULES`.
 
     rule: id such as "adamw". params: a list or dict of float32 or float64 NumPy arrays, C-contiguous, of any shape
-    including () and (0,); or groups, a list of dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters:
+    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch); or groups, a list of dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters:
     the rule's keywords (`optadvisor explain RULE` lists them). on_nonfinite: what a NaN or Inf in a gradient does:
     "raise" NonFiniteGradient before anything changes, "skip" the step, or "ignore" (no check). maximize: go up
     instead of down. max_norm: clip the gradients of a step to this global norm, g*min(1, max_norm/(norm + 1e-6)).
-    ema_decay: keep a moving average of the weights, `averages()`.
+    ema_decay: keep a moving average of the weights, `averages()`. device: "cpu" or "cuda", to be refused where the
+    arrays lie elsewhere. stream: the CUDA stream to work on, of torch, CuPy or numba or its handle; by default the one
+    that the arrays export, else CUDA's default stream.
+
+    On a GPU, nothing waits for the device but the check of "raise" and "skip" (one read of 8 bytes a step), `grad_norm`,
+    the first step (initial state) and state_dict: with on_nonfinite="ignore" a step only starts kernels.
 
     Errors: InputError (a ValueError) that names the array or the keyword, its value and the remedy.
     Formulas and papers: the records in `optadvisor.kernels.rules`.
@@ -57,6 +65,8 @@ class Optimizer:
         maximize: bool = False,
         max_norm: float | None = None,
         ema_decay: float | None = None,
+        device: str | None = None,
+        stream: Any = None,
         **hyperparameters: object,
     ) -> None:
         record = rules.get(rule)
@@ -64,6 +74,7 @@ class Optimizer:
         self._options(on_nonfinite, max_norm, ema_decay)
         self._tree = params
         self._leaves = list(parameter_leaves(params))
+        self._place(device, stream)
         groups: list[Group] = []
         if is_groups(params):
             for number, given in enumerate(params):
@@ -94,6 +105,8 @@ class Optimizer:
         maximize: bool = False,
         max_norm: float | None = None,
         ema_decay: float | None = None,
+        device: str | None = None,
+        stream: Any = None,
     ) -> Optimizer:
         """The optimizer of a config, with its schedule and groups.
 
@@ -105,6 +118,7 @@ class Optimizer:
         self._options(on_nonfinite, max_norm, ema_decay)
         self._tree = params
         self._leaves = list(parameter_leaves(params))
+        self._place(device, stream)
         known = {leaf.path[-1] for leaf in self._leaves}
         for key in roles or {}:
             if key not in known:
@@ -137,6 +151,40 @@ class Optimizer:
         self.max_norm = _number("max_norm", max_norm, lambda x: x > 0.0, "above 0")
         self.ema_decay = _number("ema_decay", ema_decay, lambda x: 0.0 <= x < 1.0, "from 0 to 1 (1 excluded)")
 
+    def _place(self, device: str | None, stream: Any) -> None:
+        """Where the arrays are decides what runs: `Group`, or `DeviceGroup` with a session on a stream."""
+        if device is not None and device not in DEVICES:
+            raise unknown("device", device, DEVICES)
+        self._session: Session | None = None
+        self._group_type = Group
+        there = [leaf for leaf in self._leaves if leaf.on_device]
+        if device == "cuda" or there:
+            from optadvisor.kernels.cuda.group import DeviceGroup, Session  # InputError where numba-cuda is missing
+
+            self._group_type = DeviceGroup
+        here = next((leaf.name for leaf in self._leaves if not leaf.on_device), None)
+        if there and here is not None:
+            raise InputError(f"{there[0].name} is on a GPU and {here} is not: one optimizer works in one place")
+        if there and device == "cpu":
+            raise InputError(f"device is 'cpu', but {there[0].name} is on a GPU: leave device out, or copy it to the host")
+        if device == "cuda" or there:
+            self._stream = self._stream_of(there, stream)
+            self._session = Session(self._leaves, self._stream, stream, self.max_norm is not None)
+            if here is not None:
+                raise InputError(f"device is 'cuda', but {here} is a NumPy array: pass arrays of CuPy, numba or torch on the GPU")
+        elif stream is not None:
+            raise InputError("stream is for arrays on a GPU, and these are NumPy arrays: leave it out")
+
+    @staticmethod
+    def _stream_of(leaves: Sequence[Leaf], stream: Any) -> int:
+        if stream is not None:
+            return stream_handle(stream)
+        handles = {leaf.array.stream: leaf.name for leaf in leaves}
+        if len(handles) > 1:
+            names = " and ".join(list(handles.values())[:2])
+            raise InputError(f"{names} are on different CUDA streams: pass stream=, the one that the step is to run on")
+        return next(iter(handles), stream_handle(None))
+
     def _groups(
         self,
         rule: Rule,
@@ -153,7 +201,7 @@ class Optimizer:
             raise InputError(f"maximize is {maximize!r}; it takes True or False")
         dtypes = sorted({str(self._leaves[i].array.dtype) for i in positions}) or ["float32"]
         return [
-            Group(
+            self._group_type(
                 rule,
                 dict(hyperparameters),
                 convention or rule.conventions[0],
@@ -171,17 +219,25 @@ class Optimizer:
         refuse_overlap(self._leaves)
         self.groups = groups
         self.steps_done = 0
-        self.grad_norm: float | None = None
+        self._norm: float | None = None
         self._active = [group for group in groups if group.leaves]
         self._mode = loops.RUN if self.on_nonfinite == "ignore" else loops.RUN | loops.CHECK
         # One kernel call is a whole step where nothing must be known of all groups first and nothing is scheduled.
-        one = self._active[0] if len(self._active) == 1 else None
+        one = self._active[0] if len(self._active) == 1 and self._session is None else None
         plain = self.max_norm is None and self.ema_decay is None
         self._only = one if one and plain and one.schedule.name == "constant" else None
         self._named = isinstance(self._tree, Mapping)
         self._keys = [leaf.path[0] for leaf in self._leaves]
-        self._held: list[Array] | None = None
+        self._held: list[Any] | None = None
         self._initialised = False
+        self._watched: list[tuple[Any, int]] = []
+        for group in self._active if self._session is not None else ():
+            group.placed(self._session)  # type: ignore[attr-defined]
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The global norm of the last step's gradients before clipping (max_norm). On a GPU this waits for it."""
+        return self._norm if self._session is None else self._session.norm()
 
     def step(self, grads: Parameters, lr: float | None = None, *, grad_scale: float = 1.0) -> bool:
         """One update of every parameter; True, or False where on_nonfinite="skip" skipped it.
@@ -213,14 +269,14 @@ class Optimizer:
         for group in self._active:
             group.prepare(t, rate)
         checks = self._mode & loops.CHECK
-        if self.max_norm is not None or (checks and len(self._active) > 1):
+        several = len(self._active) > 1 or self._session is not None
+        if self.max_norm is not None or (checks and several):
             norm = loops.NORM if self.max_norm is not None else 0
-            for group in self._active:
-                bad = group.run(checks | norm)
-                if bad >= 0:
-                    return self._refuse(group, bad)
+            found = self._look(checks | norm)
+            if found is not None:
+                return self._refuse(*found)
             checks = 0
-        factor = self._clip(scale) / scale
+        factor = self._factor(scale)
         for group in self._active:
             group.numbers[loops.SCALE] = group.sign * factor
             bad = group.run(checks | loops.RUN)
@@ -230,13 +286,38 @@ class Optimizer:
             group.numbers[loops.LR], group.numbers[loops.SCALE] = group.lr, group.sign
         return self._done()
 
-    def _clip(self, scale: float) -> float:
-        """The factor of global-norm clipping, on gradients divided by `scale`."""
+    def _look(self, mode: int) -> tuple[Group, int] | None:
+        """Check and sum up the gradients of all groups: the group and number of the first non-finite one, or None."""
+        if self._session is not None:
+            active: Any = self._active
+            return self._locate() if self._session.look(active, mode) else None
+        for group in self._active:
+            bad = group.run(mode)
+            if bad >= 0:
+                return group, bad
+        return None
+
+    def _locate(self) -> tuple[Group, int]:
+        """Which gradient it was, for the message: the device says only that there is one."""
+        for group in self._active:
+            for i, position in enumerate(group.positions):
+                if self.on_nonfinite == "skip" or not np.isfinite(self._gradients[position].copy_to_host()).all():
+                    return group, i
+        raise NonFiniteGradient(
+            "a gradient held NaN or Inf and was overwritten before it could be named: work of another stream? "
+            "Nothing was changed"
+        )
+
+    def _factor(self, scale: float) -> float:
+        """What the gradients are multiplied by: 1 / scale, and global-norm clipping of gradients divided by `scale`."""
         if self.max_norm is None:
+            return 1.0 / scale
+        if self._session is not None:  # stays on the device
+            self._session.clip(self.max_norm, scale)
             return 1.0
         squares = sum(float(group.numbers[loops.SQUARED_NORM]) for group in self._active)
-        self.grad_norm = math.sqrt(squares) / scale
-        return min(1.0, self.max_norm / (self.grad_norm + _CLIP_EPS))
+        self._norm = math.sqrt(squares) / scale
+        return loops.clip_factor(self._norm, self.max_norm, scale)
 
     def _done(self) -> bool:
         self.steps_done += 1
@@ -248,6 +329,8 @@ class Optimizer:
             return False
         found = next((rows for i, _, rows in group.sparse if i == bad), None)
         gradient = self._gradients[group.positions[bad]] if found is None else found
+        if isinstance(gradient, DeviceArray):
+            gradient = gradient.copy_to_host()
         first = int(np.flatnonzero(~np.isfinite(gradient.ravel()))[0])
         raise NonFiniteGradient(
             f"gradient of {group.leaves[bad].name} is {gradient.ravel()[first]} at flat index {first} "
@@ -260,7 +343,7 @@ class Optimizer:
         if self.ema_decay is None:
             raise InputError("this optimizer keeps no averages: pass ema_decay, for example 0.999")
         self._initialise()
-        found: list[Array] = [leaf.array for leaf in self._leaves]
+        found: list[Any] = [leaf.array for leaf in self._leaves]
         for group in self._active:
             for i, position in enumerate(group.positions):
                 found[position] = group.average(i)
@@ -272,14 +355,11 @@ class Optimizer:
         Returns arrays in the structure of `params`; for other rules they are copies of the parameters.
         """
         self._initialise()
-        points: list[Array] = [leaf.array.copy() for leaf in self._leaves]
+        points: list[Any] = [None] * len(self._leaves)
         for group in self.groups:
-            if not group.form.lookahead:
-                continue
             rate = float(lr) if lr is not None else group.lr * group.schedule.factor(self.steps_done)
-            scale = group.dtype.type(rate * float(group.hyperparameters["momentum"]))  # type: ignore[arg-type]
             for i, position in enumerate(group.positions):
-                points[position] -= scale * group.state(0, i)
+                points[position] = group.lookahead(i, rate)
         return structure(self._tree, iter(points))
 
     def state_dict(self) -> dict[str, Any]:
@@ -307,7 +387,9 @@ class Optimizer:
         if held is None or not isinstance(grads, Mapping if named else Sequence) or len(grads) != len(held):
             return False
         given: Any = grads  # mypy narrows it to either kind
-        return all(map(is_, map(given.get, self._keys) if named else given, held))
+        return all(map(is_, map(given.get, self._keys) if named else given, held)) and (
+            not self._watched or all(gradient.data_ptr() == where for gradient, where in self._watched)
+        )
 
     def _bind(self, grads: Parameters) -> None:
         """Check the gradients and write their addresses into the tables."""
@@ -320,7 +402,10 @@ class Optimizer:
                 raise InputError(
                     f"grads do not have the structure of params: expected the gradient of {leaf.name}, found {name or 'none'}"
                 )
-            gradients.append(_checked(gradient, name, leaf))
+            if self._session is not None:
+                gradients.append(_checked_on_device(gradient, name, leaf, self._stream))
+            else:
+                gradients.append(_checked(gradient, name, leaf))
         extra = next(found, None)
         if extra is not None:
             raise InputError(f"grads do not have the structure of params: {extra[1]} belongs to no parameter")
@@ -334,7 +419,14 @@ class Optimizer:
         # Held only where the caller's own arrays are used: a contiguous copy would be stale in the next step.
         given = [leaf for _, _, leaf in walk(grads, "grads")]
         flat = not self._leaves or len(self._leaves[0].path) == 1
-        self._held = gradients if flat and all(map(is_, gradients, given)) else None
+        same = flat and (self._session is not None or all(map(is_, gradients, given)))
+        self._held = given if same else None
+        # The same torch tensor may point to other memory than before; the rest keep theirs as long as they live.
+        self._watched = [
+            (tensor, address(array))
+            for tensor, array in zip(given, gradients, strict=True)
+            if self._session is not None and hasattr(tensor, "data_ptr")
+        ]
 
     def _refuse_sparse(self, group: Group, i: int) -> None:
         name, rule = group.leaves[i].name, group.rule
@@ -369,12 +461,33 @@ def _checked(gradient: Any, name: str, leaf: Leaf) -> Any:
         gradient = np.asarray(gradient)
     if not isinstance(gradient, np.ndarray):
         raise InputError(f"{name} is {type(gradient).__name__}; the gradient of {leaf.name} is a NumPy array")
+    _refuse_other_shape(gradient, name, leaf)
+    return gradient if gradient.flags.c_contiguous else np.ascontiguousarray(gradient)
+
+
+def _checked_on_device(gradient: Any, name: str, leaf: Leaf, stream: int) -> DeviceArray:
+    if isinstance(gradient, tuple):
+        raise InputError(f"{name} is a tuple, and (ids, rows) work on the CPU only so far: pass the whole gradient")
+    array = device_array(gradient)
+    if array is None:
+        raise InputError(f"{name} is {type(gradient).__name__}; the gradient of {leaf.name} is an array on the GPU, as it is")
+    _refuse_other_shape(array, name, leaf)
+    if not array.contiguous:
+        raise InputError(f"{name} is not C-contiguous; on a GPU pass a contiguous copy of it")
+    if array.stream not in (stream, stream_handle(None)):
+        raise InputError(
+            f"{name} is on CUDA stream {array.stream:#x}, the optimizer on {stream:#x}: give the optimizer stream=, or compute "
+            "the gradient on its stream"
+        )
+    return array
+
+
+def _refuse_other_shape(gradient: Any, name: str, leaf: Leaf) -> None:
     if gradient.shape != leaf.array.shape or gradient.dtype != leaf.array.dtype:
         raise InputError(
             f"{name} is {gradient.dtype}{list(gradient.shape)}, but {leaf.name} is "
             f"{leaf.array.dtype}{list(leaf.array.shape)}: a gradient has the shape and dtype of its parameter"
         )
-    return gradient if gradient.flags.c_contiguous else np.ascontiguousarray(gradient)
 
 
 def _checked_rows(gradient: tuple[Any, ...], name: str, leaf: Leaf) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                     for leaf in group.leaves
                 ],
                 "state": {
-                    name: [group.state(k, i).copy() for i in range(len(group.leaves))]
+                    name: [group.saved(k, i) for i in range(len(group.leaves))]
                     for k, name in enumerate(_names(group))
                 },
             }
@@ -44,7 +44,7 @@ def load_state_dict(state: Mapping[str, Any], groups: Sequence[Group]) -> int:
     for group, saved in zip(groups, state["groups"], strict=True):
         for k, name in enumerate(_names(group)):
             for i in range(len(group.leaves)):
-                group.state(k, i)[...] = saved["state"][name][i]
+                group.load(k, i, saved["state"][name][i])
     return steps
 
 

@@ -246,3 +246,13 @@ def test_optimizers_step_side_by_side_in_threads():
         thread.join()
     for array, value in zip(arrays, expected, strict=True):
         np.testing.assert_array_equal(array, value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_norm_of_large_gradients_does_not_overflow(dtype: type):
+    """1e25 squared is no float32: the squares are summed in float64."""
+    p = np.zeros(4, dtype)
+    optimizer = Optimizer("sgd", [p], lr=1.0, max_norm=1.0)
+    optimizer.step([np.full(4, 1e25, dtype)])
+    assert optimizer.grad_norm == pytest.approx(2e25)
+    np.testing.assert_allclose(p, -0.5, rtol=1e-6)

@@ -1,0 +1,62 @@
+"""Where the CUDA tests run: numba's simulator (NUMBA_ENABLE_CUDASIM=1), a real device, or nowhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optadvisor.kernels import InputError
+from optadvisor.kernels.cuda.arrays import DeviceArray, device_array
+
+INSTALLED = importlib.util.find_spec("numba_cuda") is not None
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
+def reason_to_skip() -> str | None:
+    """Why kernels cannot run here, or None."""
+    if not INSTALLED:
+        return "numba-cuda is not installed: make test-cuda"
+    if SIMULATED:
+        return None
+    from optadvisor.kernels.cuda import target
+
+    try:
+        target.require(0)
+    except InputError as error:
+        return f"{error}; the simulator runs these tests with NUMBA_ENABLE_CUDASIM=1: make test-cuda"
+    return None
+
+
+REASON = reason_to_skip()
+runs_kernels = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+def to_device(array: np.ndarray) -> DeviceArray:
+    """A copy in the memory of the device."""
+    from optadvisor.kernels.cuda import target
+
+    memory = target.zeros(array.nbytes, 1)
+    target.write(memory.address, np.ascontiguousarray(array), 1)
+    return DeviceArray(memory, memory.address, array.shape, array.dtype)
+
+
+def to_host(value: Any) -> np.ndarray:
+    found = device_array(value)
+    assert found is not None
+    return found.copy_to_host()
+
+
+def assert_same(found: Any, expected: np.ndarray, message: str = "") -> None:
+    """Equal in every bit under the simulator. A device contracts a*b + c to one rounding: there, to a few of them."""
+    found = to_host(found)
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    if SIMULATED:
+        np.testing.assert_array_equal(found, expected, err_msg=message)
+    else:
+        room = 64 * float(np.finfo(expected.dtype).eps)
+        scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
+        np.testing.assert_allclose(found, expected, rtol=room, atol=room * scale, err_msg=message)
