@@ -118,7 +118,7 @@ class Optimizer:
                 if config.role_of(leaf.array.shape, (roles or {}).get(leaf.path[-1])) == role
             ]
             own = Schedule("constant", 0) if rules.get(rule).constant_lr else schedule
-            convention = config.convention if rule == config.optimizer else None
+            convention = config.convention_of(rule)
             groups += self._groups(
                 rules.get(rule), hyperparameters, convention, positions, own, role, maximize=maximize
             )
