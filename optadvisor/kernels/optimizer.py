@@ -38,7 +38,8 @@ class Optimizer:
 
     rule: id such as "adamw". params: a list or dict of float32 or float64 NumPy arrays, C-contiguous, of any shape
     including () and (0,); or groups, a list of dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters:
-    the rule's keywords (`optadvisor explain RULE` lists them). on_nonfinite: what a NaN or Inf in a gradient does:
+    the rule's keywords (`optadvisor explain RULE` lists them). convention: whose form of the rule, "pytorch" where nothing
+    is said; groups of other rules share it where their rule has it. on_nonfinite: what a NaN or Inf in a gradient does:
     "raise" NonFiniteGradient before anything changes, "skip" the step, or "ignore" (no check). maximize: go up
     instead of down. max_norm: clip the gradients of a step to this global norm, g*min(1, max_norm/(norm + 1e-6)).
     ema_decay: keep a moving average of the weights, `averages()`.
@@ -70,10 +71,11 @@ class Optimizer:
                 keywords = {key: value for key, value in given.items() if key not in _GROUP_KEYS}
                 own = rules.get(given.get("rule", rule))
                 inherited = hyperparameters if own is record else {}
+                shared = convention if own is record or convention in own.conventions else None
                 groups += self._groups(
                     own,
                     {**inherited, **keywords},
-                    given.get("convention", convention if own is record else None),
+                    given.get("convention", shared),
                     [i for i, leaf in enumerate(self._leaves) if leaf.path[0] == number],
                     maximize=given.get("maximize", maximize),
                 )
