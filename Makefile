@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_STAMP := $(VENV)/.torch
 CUDA_STAMP := $(VENV)/.cuda
+PARITY_STAMP := $(VENV)/.parity
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types parity test-cuda test-gpu wheel bench bench-gpu clean
@@ -32,6 +33,10 @@ $(CUDA_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda]'
 	@touch $@
 
+$(PARITY_STAMP): $(TORCH_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 jax==0.10.2 optax==0.2.8 keras==3.15.1
+	@touch $@
+
 run: $(STAMP)
 	$(BIN)/optadvisor recommend --domain vision --architecture mlp --parameters 2410 --samples 1200 --batch-size 32
 	$(BIN)/optadvisor tune digits-mlp --trials 100 --seed 0
@@ -47,7 +52,7 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-parity: $(TORCH_STAMP)
+parity: $(PARITY_STAMP)
 	$(BIN)/python -m pytest -q -m parity
 
 test-cuda: $(CUDA_STAMP)

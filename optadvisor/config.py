@@ -32,7 +32,8 @@ class OptimizerConfig:
     optimizer: a rule's id or "hybrid". hyperparameters: exactly the keywords of kernels.Optimizer; what is left out
     becomes the rule's default ({} for hybrid). schedule: as kernels.Schedule.to_dict writes it; lr is its peak.
     groups: those that differ, {"role", "optimizer", "hyperparameters"}; hybrid has embedding and dense.
-    batch: "mini" or "full" (every step uses all samples). convention: whose form of the rule; "pytorch" by default.
+    batch: "mini" or "full" (every step uses all samples). convention: whose form of the rule; "pytorch" by default; a
+    hybrid takes those that all of its rules have.
     provenance: free JSON: where the values come from.
 
     Errors: InputError (a ValueError) that names the field, its value and what it takes.
@@ -56,13 +57,11 @@ class OptimizerConfig:
             raise unknown("batch", self.batch, BATCHES)
         if not isinstance(self.provenance, Mapping):
             raise InputError(f"provenance is {self.provenance!r}; it takes an object")
-        conventions = ("pytorch",) if self.optimizer == HYBRID else rules.get(self.optimizer).conventions
-        if self.convention not in conventions:
-            raise unknown(f"convention of {self.optimizer}", self.convention, conventions)
         self._set("hyperparameters", self._checked_hyperparameters())
         self._set("groups", [self._checked_group(group) for group in _list(self.groups, "groups")])
         self._set("provenance", copy.deepcopy(dict(self.provenance)))
         self._check_roles()
+        self._check_convention()
         schedule = Schedule.from_dict(self.schedule)
         self._set("schedule", schedule.to_dict())
         if self.optimizer != HYBRID and rules.get(self.optimizer).constant_lr and schedule.name != "constant":
@@ -111,6 +110,16 @@ class OptimizerConfig:
             for role in ("embedding", "dense"):
                 if role not in found:
                     raise InputError(f"hybrid needs the groups embedding and dense, {role!r} is missing")
+
+    def _check_convention(self) -> None:
+        own = [group["optimizer"] for group in self.groups] if self.optimizer == HYBRID else [self.optimizer]
+        first, *others = [rules.get(rule).conventions for rule in own]
+        conventions = [name for name in first if all(name in other for other in others)]
+        if self.convention not in conventions:
+            raise unknown(f"convention of {self.optimizer}", self.convention, conventions)
+        if self.convention != conventions[0]:
+            for rule, hyperparameters in self.roles().values():
+                rules.get(rule).form(hyperparameters, self.convention_of(rule))  # refuses what the convention has not
 
     @classmethod
     def of(
@@ -183,6 +192,11 @@ class OptimizerConfig:
             inherited = base if base_name == name else {}
             found[group["role"]] = (name, rules.get(name).complete({**inherited, **group["hyperparameters"]}))
         return found
+
+    def convention_of(self, rule: str) -> str:
+        """The convention of one of the config's rules: the config's where that rule has it, else the rule's default."""
+        known = rules.get(rule).conventions
+        return self.convention if self.convention in known else known[0]
 
     def role_of(self, shape: Sequence[int], declared: str | None = None) -> str:
         """The role of a parameter in this config: the declared one, `dense` where no group has it, else by shape."""

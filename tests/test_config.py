@@ -186,7 +186,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "optimizer of another type": (adam(optimizer=["adam"]), "unknown optimizer ['adam']"),
     "optimizer null": (adam(optimizer=None), "unknown optimizer None"),
     "batch": (adam(batch="ful"), "unknown batch 'ful': did you mean 'full'"),
-    "convention": (adam(convention="keras"), "unknown convention of adam 'keras': known: pytorch"),
+    "convention": (adam(convention="kears"), "unknown convention of adam 'kears': did you mean 'keras'"),
+    "what a convention has not": (
+        {"schema": 1, "optimizer": "momentum", "hyperparameters": {"dampening": 0.5}, "convention": "optax"},
+        "dampening is 0.5; convention 'optax' has none",
+    ),
     "convention of nag elsewhere": (adam(convention="paper"), "unknown convention of adam 'paper'"),
     "provenance": (adam(provenance="me"), "provenance is 'me'; it takes an object"),
     "hyperparameters": (adam(hyperparameters=[0.1]), "hyperparameters is [0.1]; it takes an object"),

@@ -54,6 +54,7 @@ def explanation(optimizer: str) -> dict[str, Any]:
         "states": [{"name": s.name, "text": s.text} for s in rule.form(rule.defaults, rule.conventions[0]).states],
         "memory_bytes_per_parameter": memory(optimizer, 1),
         "conventions": list(rule.conventions),
+        "meanings": dict(rule.meanings),
         "sparse": rule.sparse,
         "paper": rule.paper,
         "notes": rule.notes,
@@ -82,6 +83,9 @@ def show(data: dict[str, Any]) -> None:
         page.line(f"{kept} state{'' if kept == 1 else 's'} a parameter, {4 * kept} bytes in float32", indent=2)
         for state in data["states"]:
             page.line(f"{state['name']}: {state['text']}", indent=2, hang=2)
+    if data.get("meanings"):
+        page.heading("Conventions")
+        page.rows(list(data["meanings"].items()))
     page.heading("In the guide")
     page.rows([(entry["rule"], entry["title"]) for entry in data["guide"]])
     for label in ("notes", "paper"):

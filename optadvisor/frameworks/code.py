@@ -8,6 +8,7 @@ from typing import Any
 
 from optadvisor import __version__
 from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.schedules import NEEDS_TOTAL, Schedule
 
@@ -20,6 +21,16 @@ _TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "rmsprop": ("RMSprop", {}),
     "adam": ("Adam", {}),
     "adamw": ("AdamW", {}),
+}
+
+# Other conventions with PyTorch's own update (with amsgrad optax's differs).
+_AGREES = {
+    ("sgd", "keras"),
+    ("sgd", "optax"),
+    ("momentum", "optax"),
+    ("nag", "optax"),
+    ("adam", "optax"),
+    ("adamw", "optax"),
 }
 
 _FACTORS = {
@@ -59,8 +70,13 @@ def _torch(config: OptimizerConfig) -> str:
         raise InputError("a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy")
     if config.optimizer not in _TORCH:
         raise InputError(f"torch.optim has no {config.optimizer}: use --framework numpy, which runs on our kernels")
-    if config.convention != "pytorch":
-        raise InputError(f"torch.optim has no {config.optimizer} in convention {config.convention!r}")
+    agrees = (config.optimizer, config.convention) in _AGREES and not config.hyperparameters.get("amsgrad")
+    if config.convention != "pytorch" and not agrees:
+        meaning = rules.get(config.optimizer).meanings[config.convention]
+        raise InputError(
+            f"torch.optim has no {config.optimizer} in convention {config.convention!r}, which is "
+            f"{meaning}: use --framework numpy, which runs on our kernels"
+        )
     schedule = Schedule.from_dict(config.schedule)
     if schedule.name not in _FACTORS:
         raise InputError(f"code for schedule {schedule.name!r} is not written yet; written: {', '.join(_FACTORS)}")

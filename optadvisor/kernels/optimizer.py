@@ -40,8 +40,10 @@ class Optimizer:
     """Update parameters in place by one of the rules of `optadvisor.kernels.RULES`.
 
     rule: id such as "adamw". params: a list or dict of float32 or float64 NumPy arrays, C-contiguous, of any shape
-    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch); or groups, a list of dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters:
-    the rule's keywords (`optadvisor explain RULE` lists them). on_nonfinite: what a NaN or Inf in a gradient does:
+    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch); or groups, a list of
+    dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters: the rule's keywords (`optadvisor explain RULE`
+    lists them). convention: whose form of the rule, "pytorch" where nothing is said; groups of other rules share it
+    where their rule has it. on_nonfinite: what a NaN or Inf in a gradient does:
     "raise" NonFiniteGradient before anything changes, "skip" the step, or "ignore" (no check). maximize: go up
     instead of down. max_norm: clip the gradients of a step to this global norm, g*min(1, max_norm/(norm + 1e-6)).
     ema_decay: keep a moving average of the weights, `averages()`. device: "cpu" or "cuda", to be refused where the
@@ -81,10 +83,11 @@ class Optimizer:
                 keywords = {key: value for key, value in given.items() if key not in _GROUP_KEYS}
                 own = rules.get(given.get("rule", rule))
                 inherited = hyperparameters if own is record else {}
+                shared = convention if own is record or convention in own.conventions else None
                 groups += self._groups(
                     own,
                     {**inherited, **keywords},
-                    given.get("convention", convention if own is record else None),
+                    given.get("convention", shared),
                     [i for i, leaf in enumerate(self._leaves) if leaf.path[0] == number],
                     maximize=given.get("maximize", maximize),
                 )
@@ -132,7 +135,7 @@ class Optimizer:
                 if config.role_of(leaf.array.shape, (roles or {}).get(leaf.path[-1])) == role
             ]
             own = Schedule("constant", 0) if rules.get(rule).constant_lr else schedule
-            convention = config.convention if rule == config.optimizer else None
+            convention = config.convention_of(rule)
             groups += self._groups(
                 rules.get(rule), hyperparameters, convention, positions, own, role, maximize=maximize
             )

@@ -111,7 +111,7 @@ def train(program: Program, config: OptimizerConfig, seed: int, start: Start) ->
     if "embedding" in roles or other != rule:
         raise InputError(f"optimizer {config.optimizer!r} has parts that {program.name} has not: pick a dense rule")
     steps = len(start.rows)
-    form = rules.get(rule).form(dense, config.convention)
+    form = rules.get(rule).form(dense, config.convention_of(rule))
     schedule = Schedule.from_dict(config.schedule).resolve(steps)
     flat = flatten(dense)
     arguments = (

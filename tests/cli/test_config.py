@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from optadvisor import frameworks
 from optadvisor.config import OptimizerConfig
-from optadvisor.kernels import RULES, InputError
+from optadvisor.frameworks.code import _AGREES
+from optadvisor.kernels import RULES, InputError, Optimizer
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import results
 from optadvisor.studies.study import Result
@@ -118,9 +120,36 @@ def test_what_torch_has_not_is_refused_with_the_reason(run, config: OptimizerCon
     run("config", TASK, "--framework", "torch").refused(reason)
 
 
+@pytest.mark.parametrize(("rule", "convention"), sorted(_AGREES))
+def test_a_convention_that_agrees_is_written_for_torch(rule, convention):
+    """The list says so: here the two conventions arrive at the same place."""
+    config = OptimizerConfig(rule, {"weight_decay": 0.1}, convention=convention)
+    assert frameworks.code(config, "torch") == frameworks.code(replace(config, convention="pytorch"), "torch")
+    places = []
+    for each in (config, replace(config, convention="pytorch")):
+        p = np.linspace(-1.0, 1.0, 8).reshape(4, 2)
+        optimizer = Optimizer.from_config(each, [p])
+        for t in range(5):
+            optimizer.step([np.cos(p + t)])
+        places.append(p)
+    np.testing.assert_allclose(*places, rtol=1e-13)
+
+
+@pytest.mark.parametrize("convention", ["keras", "optax", "paper"])
+def test_numpy_code_carries_the_convention(tmp_path, convention):
+    path = tmp_path / "tuned.py"
+    path.write_text(frameworks.code(OptimizerConfig("adamw", convention=convention), "numpy"), encoding="utf-8")
+    optimizer = runpy.run_path(str(path))["build"]([np.zeros((2, 2))])
+    assert {group.convention for group in optimizer.groups} == {convention}
+
+
 def test_other_conventions_and_schedules_are_refused_for_torch():
     with pytest.raises(InputError, match=r"torch\.optim has no nag in convention 'paper'"):
         frameworks.code(OptimizerConfig("nag", convention="paper"), "torch")
+    with pytest.raises(InputError, match=r"convention 'keras', which is keras\.optimizers\.Adam: eps beside"):
+        frameworks.code(OptimizerConfig("adam", convention="keras"), "torch")
+    with pytest.raises(InputError, match=r"no adam in convention 'optax', .* use --framework numpy"):
+        frameworks.code(OptimizerConfig("adam", {"amsgrad": True}, convention="optax"), "torch")
     with pytest.raises(InputError, match="code for schedule 'wsd' is not written yet"):
         frameworks.code(config_of("adamw", Schedule("wsd", 5, 100)), "torch")
     with pytest.raises(InputError, match="unknown framework 'tourch': did you mean 'torch'"):

@@ -38,6 +38,14 @@ def test_text_says_formula_settings_and_memory(run, name):
     assert " ".join(rule.paper.split()) in text
 
 
+@pytest.mark.parametrize("name", list(RULES))
+def test_text_says_what_each_convention_means(run, name):
+    text = " ".join(run("explain", name).out.split())
+    assert ("Conventions" in text) == (len(RULES[name].conventions) > 1)
+    for convention, meaning in RULES[name].meanings.items():
+        assert f"{convention} {' '.join(meaning.split())}" in text
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_json_holds_the_same(run, name):
     data = run("explain", name, "--format", "json").json
@@ -48,6 +56,8 @@ def test_json_holds_the_same(run, name):
         assert {h["name"]: h["default"] for h in data["hyperparameters"]} == {
             key: list(value) if isinstance(value, tuple) else value for key, value in RULES[name].defaults.items()
         }
+        assert data["conventions"] == list(RULES[name].conventions)
+        assert data["meanings"] == RULES[name].meanings
         assert data["memory_bytes_per_parameter"] == 4 * RULES[name].states()
 
 

@@ -1,4 +1,4 @@
-"""Each rule once more, on whole float64 arrays and straight from its paper or from PyTorch's documentation.
+"""Each rule once more, on whole float64 arrays and straight from its paper or from the libraries' documentation.
 
 An oracle knows nothing of the package: oracle(p, g, state, t, lr, h) takes the step t = 1, 2, ... with the keywords
 `h`, keeps its arrays in the dict `state`, empty at first, and returns the new parameters.
@@ -102,16 +102,170 @@ def ftrl(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict
     return np.where(seen, np.where(np.abs(z) <= h["l1"], 0, weight), p)
 
 
+# Keras (keras.io/api/optimizers): the base class decays every variable before the rule sees it.
+
+
+def keras_decay(p: Array, lr: float, h: dict[str, Any]) -> Array:
+    return p - p * h["weight_decay"] * lr
+
+
+def keras_sgd(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    return keras_decay(p, lr, h) - lr * g
+
+
+def keras_momentum(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    v = h["momentum"] * state.get("momentum_buffer", np.zeros_like(p)) - lr * g
+    state["momentum_buffer"] = v
+    return keras_decay(p, lr, h) + v
+
+
+def keras_nag(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    v = h["momentum"] * state.get("momentum_buffer", np.zeros_like(p)) - lr * g
+    state["momentum_buffer"] = v
+    return keras_decay(p, lr, h) + h["momentum"] * v - lr * g
+
+
+def keras_adagrad(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    lr = lr / (1 + h["lr_decay"] * (t - 1))  # schedules.InverseTimeDecay
+    state["sum"] = state.get("sum", np.full_like(p, h["initial_accumulator_value"])) + g**2
+    return keras_decay(p, lr, h) - lr * g / np.sqrt(state["sum"] + h["eps"])
+
+
+def keras_rmsprop(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    rho, nothing = h["alpha"], np.zeros_like(p)
+    state["square_avg"] = rho * state.get("square_avg", nothing) + (1 - rho) * g**2
+    denominator = state["square_avg"]
+    if h["centered"]:
+        state["grad_avg"] = rho * state.get("grad_avg", nothing) + (1 - rho) * g
+        denominator = np.maximum(denominator - state["grad_avg"] ** 2, 0)
+    increment = lr * g / np.sqrt(denominator + h["eps"])
+    if h["momentum"] > 0:
+        increment = h["momentum"] * state.get("momentum_buffer", nothing) + increment
+        state["momentum_buffer"] = increment
+    return keras_decay(p, lr, h) - increment
+
+
+def keras_adam(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    (b1, b2), nothing = h["betas"], np.zeros_like(p)
+    alpha = lr * np.sqrt(1 - b2**t) / (1 - b1**t)
+    m, v = state.get("exp_avg", nothing), state.get("exp_avg_sq", nothing)
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2  # m += (g - m)*(1 - b1) there: the same but for rounding
+    state["exp_avg"], state["exp_avg_sq"] = m, v
+    if h["amsgrad"]:
+        v = np.maximum(state.get("max_exp_avg_sq", nothing), v)
+        state["max_exp_avg_sq"] = v
+    return keras_decay(p, lr, h) - m * alpha / (np.sqrt(v) + h["eps"])
+
+
+def keras_ftrl(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    """learning_rate_power=-0.5, initial_accumulator_value=0, no shrinkage; 0/0 leaves the weight."""
+    l2 = h["l2"] + h["beta"] / (2 * lr)
+    n, z = state.get("n", np.zeros_like(p)), state.get("z", np.zeros_like(p))
+    z = z + g - (np.sqrt(n + g**2) - np.sqrt(n)) / lr * p
+    n = n + g**2
+    state["z"], state["n"] = z, n
+    quadratic = np.sqrt(n) / lr + 2 * l2
+    seen = quadratic > 0
+    return np.where(seen, (np.clip(z, -h["l1"], h["l1"]) - z) / np.where(seen, quadratic, 1), p)
+
+
+# optax (optax.readthedocs.io): chains of transformations; weight decay is add_decayed_weights in front, except adamw's.
+
+
+def optax_momentum(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    trace = g + h["weight_decay"] * p + h["momentum"] * state.get("momentum_buffer", np.zeros_like(p))
+    state["momentum_buffer"] = trace
+    return p + -lr * trace
+
+
+def optax_nag(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    g = g + h["weight_decay"] * p
+    trace = g + h["momentum"] * state.get("momentum_buffer", np.zeros_like(p))
+    state["momentum_buffer"] = trace
+    return p + -lr * (g + h["momentum"] * trace)
+
+
+def optax_adagrad(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    g = g + h["weight_decay"] * p
+    total = state.get("sum", np.full_like(p, h["initial_accumulator_value"])) + g**2
+    state["sum"] = total
+    inverse = np.where(total > 0, 1 / np.sqrt(total + h["eps"]), 0)
+    return p + -lr / (1 + h["lr_decay"] * (t - 1)) * inverse * g
+
+
+def optax_rmsprop(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    g = g + h["weight_decay"] * p
+    decay, nothing = h["alpha"], np.zeros_like(p)
+    nu = (1 - decay) * g**2 + decay * state.get("square_avg", nothing)
+    state["square_avg"] = nu
+    if h["centered"]:  # scale_by_stddev
+        mu = (1 - decay) * g + decay * state.get("grad_avg", nothing)
+        state["grad_avg"] = mu
+        nu = np.maximum(nu - mu**2, 0)
+    update = -lr * g / np.sqrt(nu + h["eps"])
+    if h["momentum"] > 0:  # optax keeps the trace with its sign
+        update = update - h["momentum"] * state.get("momentum_buffer", nothing)
+        state["momentum_buffer"] = -update
+    return p + update
+
+
+def optax_adam_update(g: Array, state: dict[str, Array], t: int, h: dict[str, Any]) -> Array:
+    (b1, b2), nothing = h["betas"], np.zeros_like(g)
+    mu = (1 - b1) * g + b1 * state.get("exp_avg", nothing)
+    nu = (1 - b2) * g**2 + b2 * state.get("exp_avg_sq", nothing)
+    state["exp_avg"], state["exp_avg_sq"] = mu, nu
+    nu_hat = nu / (1 - b2**t)
+    if h["amsgrad"]:  # scale_by_amsgrad
+        nu_hat = np.maximum(state.get("max_exp_avg_sq", nothing), nu_hat)
+        state["max_exp_avg_sq"] = nu_hat
+    return mu / (1 - b1**t) / (np.sqrt(nu_hat) + h["eps"])
+
+
+def optax_adam(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    return p + -lr * optax_adam_update(g + h["weight_decay"] * p, state, t, h)
+
+
+def optax_adamw(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    return p + -lr * (optax_adam_update(g, state, t, h) + h["weight_decay"] * p)
+
+
+# Papers
+
+
+def paper_adamw(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    """Algorithm 2, line 12: eta_t multiplies alpha (the peak lr) and lambda alike."""
+    alpha = h["lr"]
+    eta = lr / alpha if alpha > 0 else 0.0
+    step = adam_step(np.zeros_like(p), g, state, t, 1.0, h)
+    return p + eta * (alpha * step - h["weight_decay"] * p)
+
+
 ORACLES: dict[tuple[str, str], Oracle] = {
     ("sgd", "pytorch"): sgd,
+    ("sgd", "keras"): keras_sgd,
+    ("sgd", "optax"): sgd,
     ("momentum", "pytorch"): momentum,
+    ("momentum", "keras"): keras_momentum,
+    ("momentum", "optax"): optax_momentum,
     ("nag", "pytorch"): nag,
     ("nag", "paper"): nag_lookahead,
+    ("nag", "keras"): keras_nag,
+    ("nag", "optax"): optax_nag,
     ("adagrad", "pytorch"): adagrad,
+    ("adagrad", "keras"): keras_adagrad,
+    ("adagrad", "optax"): optax_adagrad,
     ("rmsprop", "pytorch"): rmsprop,
+    ("rmsprop", "keras"): keras_rmsprop,
+    ("rmsprop", "optax"): optax_rmsprop,
     ("adam", "pytorch"): adam,
+    ("adam", "keras"): keras_adam,
+    ("adam", "optax"): optax_adam,
     ("adamw", "pytorch"): adamw,
+    ("adamw", "paper"): paper_adamw,
+    ("adamw", "keras"): keras_adam,
+    ("adamw", "optax"): optax_adamw,
     ("ftrl", "pytorch"): ftrl,
+    ("ftrl", "keras"): keras_ftrl,
 }
 
 

@@ -164,6 +164,33 @@ def test_convention_is_that_of_the_configs_own_rule():
     assert {g.rule.id: g.convention for g in optimizer.groups} == {"nag": "paper", "adagrad": "pytorch"}
 
 
+def test_a_convention_is_that_of_every_rule_that_has_it():
+    groups = [{"role": "embedding", "optimizer": "adagrad", "hyperparameters": {}}]
+    params = {"e": start((4, 2)), "w": start((4, 2))}
+    config = OptimizerConfig("adamw", groups=groups, convention="keras")
+    optimizer = Optimizer.from_config(config, params, roles={"e": "embedding"})
+    assert {g.rule.id: g.convention for g in optimizer.groups} == {"adamw": "keras", "adagrad": "keras"}
+
+    groups.append({"role": "dense", "optimizer": "adamw", "hyperparameters": {}})
+    hybrid = OptimizerConfig("hybrid", groups=groups, convention="optax")
+    optimizer = Optimizer.from_config(hybrid, params, roles={"e": "embedding"})
+    assert {g.rule.id: g.convention for g in optimizer.groups} == {"adamw": "optax", "adagrad": "optax"}
+
+
+def test_the_papers_decay_follows_the_schedule_and_not_the_learning_rate():
+    """Without a gradient p shrinks by weight_decay times the schedule's factor, whatever the peak."""
+    decay, steps = 0.1, 8
+    schedule = Schedule("cosine", total_steps=steps, floor=0.2)
+    expected = np.prod([1 - decay * schedule.resolve().factor(t) for t in range(steps)])
+    for lr in (1e-4, 1.0):
+        p = np.ones(3)
+        config = OptimizerConfig("adamw", {"lr": lr, "weight_decay": decay}, schedule.to_dict(), convention="paper")
+        optimizer = Optimizer.from_config(config, [p])
+        for _ in range(steps):
+            optimizer.step([np.zeros(3)])
+        np.testing.assert_allclose(p, expected, rtol=1e-13)
+
+
 def test_unknown_names_in_roles_are_refused():
     params = {"table": start((4, 2)), "b": start((4,))}
     with pytest.raises(InputError, match=r"parameter in roles 'tabel': did you mean 'table'"):

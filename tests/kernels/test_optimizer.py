@@ -142,6 +142,17 @@ def test_tensors_never_spill_into_their_neighbours():
         np.testing.assert_array_equal(array, value)
 
 
+def test_groups_of_other_rules_share_the_convention_where_they_have_it():
+    params = [
+        {"params": [start((2,))]},
+        {"params": [start((2,))], "rule": "adagrad"},
+        {"params": [start((2,))], "rule": "ftrl"},
+        {"params": [start((2,))], "rule": "nag", "convention": "paper"},
+    ]
+    found = [group.convention for group in Optimizer("adam", params, convention="optax").groups]
+    assert found == ["optax", "optax", "pytorch", "paper"]
+
+
 def test_groups_have_their_own_rule_hyperparameters_and_convention():
     arrays = {name: start((4,), seed=seed) for seed, name in enumerate("abcd")}
     gradients = {name: noise((4,), 6, seed=seed) for seed, name in enumerate("abcd")}

@@ -46,6 +46,16 @@ REFUSED: dict[str, tuple[tuple[Any, Any], dict[str, Any], list[str]]] = {
     "eps of 0": (("adam", [np.zeros(2)]), {"eps": 0.0}, ["eps is 0.0", "at least 1e-20"]),
     "ftrl lr of 0": (("ftrl", [np.zeros(2)]), {"lr": 0.0}, ["lr is 0.0", "at least 1e-12"]),
     "convention": (("adam", [np.zeros(2)]), {"convention": "paper"}, ["convention of adam 'paper'", "pytorch"]),
+    "dampening of keras": (
+        ("momentum", [np.zeros(2)]),
+        {"convention": "keras", "dampening": 0.5},
+        ["dampening is 0.5", "'keras' has none", "dampening=0"],
+    ),
+    "dampening of optax": (
+        ("momentum", [{"params": [np.zeros(2)], "dampening": 0.5}]),
+        {"convention": "optax"},
+        ["dampening is 0.5", "'optax' has none", "convention 'pytorch'"],
+    ),
     "on_nonfinite": (("adam", [np.zeros(2)]), {"on_nonfinite": "raises"}, ["did you mean 'raise'", "skip"]),
     "one array": (("adam", np.zeros(2)), {}, ["params is ndarray", "list or dict"]),
     "None": (("adam", None), {}, ["params is NoneType"]),

@@ -85,7 +85,7 @@ def test_search_dimensions_are_valid_and_hold_the_default(rule: Rule):
 @RECORDS
 def test_forms_take_what_the_record_offers(rule: Rule):
     """coefficients and initial values ask for hyperparameters by name; update takes what coefficients return."""
-    flat = {name for h in rule.hyperparameters for name in flat_names(h.name, h.default)}
+    flat = {name for h in rule.hyperparameters for name in flat_names(h.name, h.default)} | {"lr_max"}
     for convention in rule.conventions:
         form = rule.form(rule.defaults, convention)
         assert set(form.arguments) <= flat
@@ -102,6 +102,19 @@ def test_forms_take_what_the_record_offers(rule: Rule):
 
 def flat_names(name: str, default: object) -> list[str]:
     return [f"{name.removesuffix('s')}{i}" for i in (1, 2)] if isinstance(default, tuple) else [name]
+
+
+@RECORDS
+def test_every_convention_of_several_says_what_it_means(rule: Rule):
+    assert rule.conventions[0] == "pytorch"
+    assert set(rule.conventions) <= {"pytorch", "paper", "keras", "optax"}
+    expected = rule.conventions if len(rule.conventions) > 1 else ()
+    assert tuple(rule.meanings) == expected
+    for convention, text in rule.meanings.items():
+        assert text
+        assert "\n" not in text
+        if convention in ("keras", "optax"):
+            assert f"{convention}." in text  # its source
 
 
 @RECORDS

@@ -17,7 +17,7 @@ TWINS: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("adam", "pytorch"): ("Adam", {}),
     ("adamw", "pytorch"): ("AdamW", {}),
 }
-WITHOUT_TWIN = {("nag", "paper"), ("ftrl", "pytorch")}
+WITHOUT_TWIN = {("nag", "paper"), ("adamw", "paper"), ("ftrl", "pytorch")}
 TWIN_CASES = [case for case in CASES if (case.rule, case.convention) in TWINS]
 
 

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from optadvisor.kernels.rules.record import Dimension, Family, Form, Hyperparameter, Rule, State, learning_rate
+from optadvisor.kernels.rules.record import (
+    Dimension,
+    Family,
+    Form,
+    Hyperparameter,
+    Rule,
+    State,
+    Value,
+    learning_rate,
+)
 
 
 def update(p, g, z, n, inverse_lr, beta, l1, l2, zero):
@@ -22,20 +32,27 @@ def coefficients(t: int, lr: float, beta: float, l1: float, l2: float) -> tuple[
     return 1.0 / lr, beta, l1, l2, 0.0
 
 
+def keras_coefficients(t: int, lr: float, beta: float, l1: float, l2: float) -> tuple[float, ...]:
+    return 1.0 / lr, beta, l1, 2.0 * l2, 0.0
+
+
 def initial_z(p, lr, beta):
     # From z = 0 a zero gradient would erase the initial weights; this z is the one that stands for p.
     return -p * (beta / lr)
 
 
-FORM = Form(
-    "ftrl",
-    update,
-    coefficients,
-    (
-        State("z", "sum of gradients minus the proximal terms", initial_z),
-        State("n", "sum of squared gradients"),
-    ),
-)
+Z = State("z", "sum of gradients minus the proximal terms", initial_z)
+Z_FROM_0 = State("z", "sum of gradients minus the proximal terms, from 0")
+N = State("n", "sum of squared gradients")
+FORMS = {
+    "pytorch": Form("ftrl", update, coefficients, (Z, N)),
+    "keras": Form("ftrl_keras", update, keras_coefficients, (Z_FROM_0, N)),
+}
+
+
+def form(hyperparameters: Mapping[str, Value], convention: str) -> Form:
+    return FORMS[convention]
+
 
 FTRL = Rule(
     id="ftrl",
@@ -51,7 +68,7 @@ FTRL = Rule(
         Hyperparameter("l1", 0.0, "L1 strength: sets small weights to exactly 0", search=(Dimension("l1", 1e-6, 1.0),)),
         Hyperparameter("l2", 0.0, "L2 strength, as in the paper", search=(Dimension("l2", 1e-6, 1.0),)),
     ),
-    form=lambda hyperparameters, convention: FORM,
+    form=form,
     families=(
         Family(
             row="G10",
@@ -69,5 +86,11 @@ FTRL = Rule(
     decay="none",
     sparse=True,
     constant_lr=True,
+    conventions=("pytorch", "keras"),
+    meanings={
+        "pytorch": "the paper's Algorithm 1 (PyTorch has no FTRL), with z started where it stands for the initial weights",
+        "keras": "keras.optimizers.Ftrl, tf.keras: 2*l2 in the denominator, so l2 = the paper's l2 / 2; z starts at 0, so the "
+        "first step forgets the initial weights; learning_rate_power -0.5, initial_accumulator_value 0 (0.1 there by default)",
+    },
     notes="Its state is in units of 1/lr, so a changing learning rate would rescale the weights: the schedule stays constant.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.rules.record import (
     Dimension,
     Family,
@@ -49,14 +50,49 @@ def nesterov_coefficients(t: int, lr: float, momentum: float, weight_decay: floa
     return lr, momentum, weight_decay
 
 
+# Keras moves by its velocity, so it holds the learning rates of the past; `decay` is lr times its decoupled weight decay.
+
+
+def keras_velocity(g, v, lr, beta):
+    return beta * v - lr * g
+
+
+def keras_heavy_ball(p, g, v, lr, beta, decay):
+    v = keras_velocity(g, v, lr, beta)
+    return p - decay * p + v, v
+
+
+def keras_nesterov(p, g, v, lr, beta, decay):
+    v = keras_velocity(g, v, lr, beta)
+    return p - decay * p + keras_velocity(g, v, lr, beta), v
+
+
+def keras_coefficients(t: int, lr: float, momentum: float, weight_decay: float) -> tuple[float, ...]:
+    return lr, momentum, lr * weight_decay
+
+
 VELOCITY = State("momentum_buffer", "velocity: decayed sum of gradients")
 HEAVY_BALL = Form("momentum", heavy_ball, heavy_ball_coefficients, (VELOCITY,))
 EVALUATED = Form("nag", nesterov, nesterov_coefficients, (VELOCITY,))
+DISPLACEMENT = State("momentum_buffer", "velocity times learning rate: what the next step starts from")
+KERAS_HEAVY_BALL = Form("momentum_keras", keras_heavy_ball, keras_coefficients, (DISPLACEMENT,))
+KERAS_EVALUATED = Form("nag_keras", keras_nesterov, keras_coefficients, (DISPLACEMENT,))
 LOOKAHEAD = Form("nag_lookahead", nesterov_lookahead, nesterov_coefficients, (VELOCITY,), lookahead=True)
 
 
+def momentum_form(hyperparameters: Mapping[str, Value], convention: str) -> Form:
+    if convention == "pytorch":
+        return HEAVY_BALL
+    if hyperparameters["dampening"] != 0.0:
+        raise InputError(
+            f"momentum: dampening is {hyperparameters['dampening']!r}; convention {convention!r} has none: "
+            "set dampening=0, or use convention 'pytorch'"
+        )
+    return KERAS_HEAVY_BALL if convention == "keras" else HEAVY_BALL
+
+
 def nag_form(hyperparameters: Mapping[str, Value], convention: str) -> Form:
-    return LOOKAHEAD if convention == "paper" else EVALUATED
+    return {"paper": LOOKAHEAD, "keras": KERAS_EVALUATED}.get(convention, EVALUATED)
 
 
 BETA = Hyperparameter(
@@ -84,7 +120,7 @@ MOMENTUM = Rule(
         ),
         L2,
     ),
-    form=lambda hyperparameters, convention: HEAVY_BALL,
+    form=momentum_form,
     families=(
         Family(
             row="G4",
@@ -100,6 +136,13 @@ MOMENTUM = Rule(
     paper="Polyak 1964, Some methods of speeding up the convergence of iteration methods; PyTorch's SGD for the form",
     adaptive=False,
     decay="coupled",
+    conventions=("pytorch", "keras", "optax"),
+    meanings={
+        "pytorch": "torch.optim.SGD: lr outside the velocity; weight_decay is an L2 penalty, added to the gradient",
+        "keras": "keras.optimizers.SGD: v <- momentum*v - lr*g;  p <- p + v: another path while lr changes; weight_decay "
+        "is decoupled, p <- p*(1 - lr*weight_decay) before the step; no dampening",
+        "optax": "optax.add_decayed_weights, then optax.sgd: as pytorch, but no dampening",
+    },
 )
 
 NAG = Rule(
@@ -123,7 +166,15 @@ NAG = Rule(
     paper="Nesterov 1983; Sutskever et al. 2013, On the importance of initialization and momentum, section 2",
     adaptive=False,
     decay="coupled",
-    conventions=("pytorch", "paper"),
-    notes="Convention 'paper' is the look-ahead form: the gradient is taken at q = p - lr*momentum*v, then v <- momentum*v + g "
-    "and p <- p - lr*v. At a constant lr its look-ahead point is the parameter of the default form.",
+    conventions=("pytorch", "paper", "keras", "optax"),
+    meanings={
+        "pytorch": "torch.optim.SGD(nesterov=True): lr outside the velocity; weight_decay is an L2 penalty, added to the "
+        "gradient",
+        "paper": "Nesterov 1983, Sutskever et al. 2013: g is taken at the look-ahead point q = p - lr*momentum*v;  "
+        "v <- momentum*v + g;  p <- p - lr*v",
+        "keras": "keras.optimizers.SGD(nesterov=True): v <- momentum*v - lr*g;  p <- p + momentum*v - lr*g: another path "
+        "while lr changes; weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step",
+        "optax": "optax.add_decayed_weights, then optax.sgd(nesterov=True): as pytorch",
+    },
+    notes="At a constant lr the look-ahead point of convention 'paper' is the parameter of the default form.",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optadvisor.kernels.errors import InputError, unknown
@@ -100,7 +100,8 @@ class Form:
 
     update(p, g, *state, *coefficients) -> (p, *state): element-wise, on scalars of one dtype, plain Python.
     coefficients(t, lr, ...) -> tuple of floats: what a step needs, computed once a step in float64; its further
-    parameters are hyperparameters by name (betas as beta1 and beta2); t counts from 1.
+    parameters are hyperparameters by name (betas as beta1 and beta2), or lr_max, the peak of the schedule; t counts
+    from 1.
     lookahead: the gradient belongs to the point p - lr*momentum*v, which the caller asks for.
     """
 
@@ -132,7 +133,11 @@ class Family:
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule. `form(hyperparameters, convention)` picks what is compiled; the first convention is the default."""
+    """An update rule. `form(hyperparameters, convention)` picks what is compiled; the first convention is the default.
+
+    meanings: for a rule of several conventions, what each says, in one line that names its source. `form` refuses
+    (InputError) what a convention does not have.
+    """
 
     id: str
     title: str
@@ -147,6 +152,7 @@ class Rule:
     conventions: tuple[str, ...] = ("pytorch",)
     constant_lr: bool = False  # its state is in units of 1/lr: no schedule, no lr of 0
     notes: str = ""
+    meanings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -183,13 +189,15 @@ class Rule:
 
 
 def flatten(hyperparameters: Mapping[str, Value]) -> dict[str, float]:
-    """Numbers by the names that `Form.coefficients` and `State.initial` use: betas become beta1 and beta2."""
+    """Numbers by the names that `Form.coefficients` and `State.initial` use: betas become beta1 and beta2, lr is lr_max too."""
     flat: dict[str, float] = {}
     for name, value in hyperparameters.items():
         if isinstance(value, tuple):
             flat.update({f"{name.removesuffix('s')}{i}": v for i, v in enumerate(value, 1)})
         else:
             flat[name] = float(value)
+    if "lr" in flat:
+        flat["lr_max"] = flat["lr"]
     return flat
 
 
