@@ -77,9 +77,7 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[type]:
     keras.config.set_floatx(before)
 
 
-def begin(
-    make: Callable[[], Any], params: Sequence[np.ndarray]
-) -> Callable[[Sequence[np.ndarray]], Sequence[Any]]:
+def begin(make: Callable[[], Any], params: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], Sequence[Any]]:
     optimizer = make()
     variables = [keras.Variable(array, dtype=array.dtype.name) for array in params]
     optimizer.build(variables)

@@ -100,11 +100,11 @@ ADAGRAD = Rule(
     sparse=True,
     conventions=("pytorch", "keras", "optax"),
     meanings={
-        "pytorch": "torch.optim.Adagrad: eps outside the root; the sum starts at 0; weight_decay is an L2 penalty, added "
-        "to the gradient",
+        "pytorch": "torch.optim.Adagrad: eps outside the root; the sum starts at 0; weight_decay is an L2 penalty, "
+        "added to the gradient",
         "keras": "keras.optimizers.Adagrad: sqrt(sum+eps), and the sum starts at 0.1 there by default; weight_decay is "
         "decoupled, p <- p*(1 - lr*weight_decay) before the step; lr_decay is the schedule InverseTimeDecay",
-        "optax": "optax.add_decayed_weights, then optax.adagrad: sqrt(sum+eps), nothing moves where the sum is 0, and the "
-        "sum starts at 0.1 there by default; lr_decay is a schedule",
+        "optax": "optax.add_decayed_weights, then optax.adagrad: sqrt(sum+eps), nothing moves where the sum is 0, and "
+        "the sum starts at 0.1 there by default; lr_decay is a schedule",
     },
 )

@@ -234,8 +234,8 @@ ADAM = Rule(
     sparse=True,
     conventions=("pytorch", "keras", "optax"),
     meanings={
-        "pytorch": "torch.optim.Adam, and the paper's Algorithm 1: eps beside the bias-corrected root; weight_decay is an "
-        "L2 penalty, added to the gradient",
+        "pytorch": "torch.optim.Adam, and the paper's Algorithm 1: eps beside the bias-corrected root; weight_decay is "
+        "an L2 penalty, added to the gradient",
         "keras": "keras.optimizers.Adam: eps beside the uncorrected root (the paper's epsilon hat), so "
         "eps_hat = eps*sqrt(1-b2^t); weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step",
         "optax": "optax.add_decayed_weights, then optax.adam: as pytorch; amsgrad (optax.amsgrad) keeps the largest of "
@@ -279,7 +279,7 @@ ADAMW = Rule(
         "pytorch's weight_decay is this one divided by the peak lr",
         "keras": "keras.optimizers.AdamW: eps beside the uncorrected root (the paper's epsilon hat); weight_decay is "
         "4e-3 there by default",
-        "optax": "optax.adamw: as pytorch, weight_decay is 1e-4 there by default; amsgrad (optax.scale_by_amsgrad) keeps "
+        "optax": "optax.adamw: as pytorch, weight_decay is 1e-4 there by default; amsgrad (scale_by_amsgrad) keeps "
         "the largest of the bias-corrected averages",
     },
 )

@@ -88,9 +88,11 @@ FTRL = Rule(
     constant_lr=True,
     conventions=("pytorch", "keras"),
     meanings={
-        "pytorch": "the paper's Algorithm 1 (PyTorch has no FTRL), with z started where it stands for the initial weights",
-        "keras": "keras.optimizers.Ftrl, tf.keras: 2*l2 in the denominator, so l2 = the paper's l2 / 2; z starts at 0, so the "
-        "first step forgets the initial weights; learning_rate_power -0.5, initial_accumulator_value 0 (0.1 there by default)",
+        "pytorch": "the paper's Algorithm 1 (PyTorch has no FTRL), with z started where it stands for the initial "
+        "weights",
+        "keras": "keras.optimizers.Ftrl, tf.keras: 2*l2 in the denominator, so l2 = the paper's l2 / 2; z starts at 0, "
+        "so the first step forgets the initial weights; learning_rate_power -0.5, initial_accumulator_value 0 (0.1 "
+        "there by default)",
     },
     notes="Its state is in units of 1/lr, so a changing learning rate would rescale the weights: the schedule stays constant.",
 )

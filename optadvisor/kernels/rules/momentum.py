@@ -50,7 +50,8 @@ def nesterov_coefficients(t: int, lr: float, momentum: float, weight_decay: floa
     return lr, momentum, weight_decay
 
 
-# Keras moves by its velocity, so it holds the learning rates of the past; `decay` is lr times its decoupled weight decay.
+# Keras moves by its velocity, so it holds the learning rates of the past; `decay` is lr times its decoupled weight
+# decay.
 
 
 def keras_velocity(g, v, lr, beta):
@@ -139,8 +140,8 @@ MOMENTUM = Rule(
     conventions=("pytorch", "keras", "optax"),
     meanings={
         "pytorch": "torch.optim.SGD: lr outside the velocity; weight_decay is an L2 penalty, added to the gradient",
-        "keras": "keras.optimizers.SGD: v <- momentum*v - lr*g;  p <- p + v: another path while lr changes; weight_decay "
-        "is decoupled, p <- p*(1 - lr*weight_decay) before the step; no dampening",
+        "keras": "keras.optimizers.SGD: v <- momentum*v - lr*g;  p <- p + v: another path while lr changes; "
+        "weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step; no dampening",
         "optax": "optax.add_decayed_weights, then optax.sgd: as pytorch, but no dampening",
     },
 )
@@ -168,12 +169,12 @@ NAG = Rule(
     decay="coupled",
     conventions=("pytorch", "paper", "keras", "optax"),
     meanings={
-        "pytorch": "torch.optim.SGD(nesterov=True): lr outside the velocity; weight_decay is an L2 penalty, added to the "
-        "gradient",
+        "pytorch": "torch.optim.SGD(nesterov=True): lr outside the velocity; weight_decay is an L2 penalty, added to "
+        "the gradient",
         "paper": "Nesterov 1983, Sutskever et al. 2013: g is taken at the look-ahead point q = p - lr*momentum*v;  "
         "v <- momentum*v + g;  p <- p - lr*v",
-        "keras": "keras.optimizers.SGD(nesterov=True): v <- momentum*v - lr*g;  p <- p + momentum*v - lr*g: another path "
-        "while lr changes; weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step",
+        "keras": "keras.optimizers.SGD(nesterov=True): v <- momentum*v - lr*g;  p <- p + momentum*v - lr*g: another "
+        "path while lr changes; weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step",
         "optax": "optax.add_decayed_weights, then optax.sgd(nesterov=True): as pytorch",
     },
     notes="At a constant lr the look-ahead point of convention 'paper' is the parameter of the default form.",

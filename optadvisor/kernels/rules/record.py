@@ -189,7 +189,7 @@ class Rule:
 
 
 def flatten(hyperparameters: Mapping[str, Value]) -> dict[str, float]:
-    """Numbers by the names that `Form.coefficients` and `State.initial` use: betas become beta1 and beta2, lr is lr_max too."""
+    """Numbers by the names that `coefficients` and `State.initial` use: beta1 and beta2 of betas, lr as lr_max too."""
     flat: dict[str, float] = {}
     for name, value in hyperparameters.items():
         if isinstance(value, tuple):

@@ -117,7 +117,8 @@ SQUARE = State("square_avg", "moving average of squared gradients")
 MEAN = State("grad_avg", "moving average of gradients (centered)")
 VELOCITY = State("momentum_buffer", "velocity (momentum above 0)")
 Function = Callable[..., tuple[Any, ...]]
-SWITCHES: dict[tuple[bool, bool], tuple[str, Function, Function, tuple[State, ...]]] = {  # centered, with momentum: name, eps outside the root, eps inside it, states
+# (centered, with momentum) -> name, eps outside the root, eps inside it, states.
+SWITCHES: dict[tuple[bool, bool], tuple[str, Function, Function, tuple[State, ...]]] = {
     (False, False): ("rmsprop", plain, inside, (SQUARE,)),
     (True, False): ("rmsprop_centered", centered, inside_centered, (SQUARE, MEAN)),
     (False, True): ("rmsprop_momentum", with_momentum, inside_with_momentum, (SQUARE, VELOCITY)),
@@ -187,7 +188,7 @@ RMSPROP = Rule(
         "added to the gradient",
         "keras": "keras.optimizers.RMSprop: d = sqrt(E+eps);  v <- momentum*v + lr*g/d;  p <- p - v; weight_decay is "
         "decoupled, p <- p*(1 - lr*weight_decay) before the step; alpha is rho, 0.9 there by default",
-        "optax": "optax.add_decayed_weights, then optax.rmsprop: d = sqrt(E+eps);  v <- momentum*v + lr*g/d;  p <- p - v; "
-        "alpha is decay, 0.9 there by default; initial_scale is 0 (TensorFlow 1 starts E at 1: not offered)",
+        "optax": "optax.add_decayed_weights, then optax.rmsprop: d = sqrt(E+eps);  v <- momentum*v + lr*g/d;  "
+        "p <- p - v; alpha is decay, 0.9 there by default; initial_scale 0 (TensorFlow 1 starts E at 1, not offered)",
     },
 )

@@ -64,8 +64,8 @@ SGD = Rule(
     conventions=("pytorch", "keras", "optax"),
     meanings={
         "pytorch": "torch.optim.SGD: weight_decay is an L2 penalty, added to the gradient",
-        "keras": "keras.optimizers.SGD: weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step; without "
-        "momentum that is the same update",
+        "keras": "keras.optimizers.SGD: weight_decay is decoupled, p <- p*(1 - lr*weight_decay) before the step; "
+        "without momentum that is the same update",
         "optax": "optax.add_decayed_weights, then optax.sgd: as pytorch",
     },
 )
