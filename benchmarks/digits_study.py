@@ -2,7 +2,8 @@
 
 Both sides: the 64-32-10 network, PyTorch's initial weights, 500 steps of batch 32, the search space of the rule
 record, TPE, a storage on disk. PyTorch gets the fused AdamW and the faster of one or all threads, and evaluates once a
-training; ours evaluates six times and trains 15 confirmation runs on top. PyTorch's study runs once, between ours.
+training; ours evaluates six times and trains 15 confirmation runs on top. PyTorch's study runs once and pauses five
+times, and ours runs once in each pause, so that a change of the machine's speed meets both.
 """
 
 # ruff: noqa: T201
@@ -24,6 +25,7 @@ from typing import Any
 
 LIMIT = 25.0
 STEPS = 500
+PARTS = 5
 SCRIPT = Path(sys.executable).with_name("optadvisor.exe" if os.name == "nt" else "optadvisor")
 
 
@@ -98,7 +100,7 @@ def our_process(trials: int) -> float:
 
 
 def peer(trials: int, folder: Path) -> None:
-    """The same study with PyTorch and Optuna alone; prints its figures as JSON."""
+    """The same study with PyTorch and Optuna alone, in parts, each begun by a line on stdin; prints figures as JSON."""
     began = time.perf_counter()
     import optuna
     import torch
@@ -156,16 +158,30 @@ def peer(trials: int, folder: Path) -> None:
     study = optuna.create_study(
         storage=f"sqlite:///{folder}/peer.db", sampler=optuna.samplers.TPESampler(seed=0), direction="minimize"
     )
-    study.optimize(objective, n_trials=trials)
     seconds = time.perf_counter() - began
+    for part in range(PARTS):
+        print("paused", flush=True)
+        sys.stdin.readline()
+        began = time.perf_counter()
+        study.optimize(objective, n_trials=trials // PARTS + (part < trials % PARTS))
+        seconds += time.perf_counter() - began
     found = {"seconds": seconds, "imports": imports, "best": study.best_value, "speed": speed, "threads": threads}
     print(json.dumps(found))
 
 
-def run_peer(trials: int, folder: Path) -> dict[str, Any]:
+def run_peer(trials: int, folder: Path, pause: Callable[[int], None]) -> dict[str, Any]:
+    """The peer's figures; pause(number) is called between its parts."""
     command = [sys.executable, __file__, "--peer", str(folder), "--trials", str(trials)]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for part in range(PARTS):
+            if process.stdout.readline() != "paused\n":
+                raise RuntimeError("the PyTorch study ended early: its error is above")
+            pause(part)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+        found: dict[str, Any] = json.loads(process.stdout.readline())
     return found
 
 
@@ -184,9 +200,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["OPTADVISOR_HOME"] = folder
         our_study(min(trials, 16), 0)  # fills the kernel cache
-        ours = [our_study(trials, seed) for seed in range(3)]
-        theirs = run_peer(trials, Path(folder))
-        ours += [our_study(trials, seed) for seed in range(3, 5)]
+        ours: list[tuple[float, Any]] = []
+        theirs = run_peer(trials, Path(folder), lambda part: ours.append(our_study(trials, part)))
         whole = statistics.median(our_process(trials) for _ in range(3))
         split(trials)
     seconds = statistics.median(took for took, _ in ours)

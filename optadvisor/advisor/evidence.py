@@ -115,4 +115,5 @@ def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str,
 def _sentence(r: Result) -> str:
     reached = f"reached {r.metric} {r.mean:.4g} +- {r.std:.2g} over {r.seeds} seeds"
     place = "the best of three" if r.gap == 0 else f"{'a tie with' if r.ties else 'behind'} {r.best}"
-    return f"{r.task}: {r.optimizer} at lr {r.lr:.2g} {reached}, {place}"
+    name = "momentum 0.99" if r.optimizer == "momentum" else r.optimizer  # DeepOBS runs momentum at 0.99
+    return f"{r.task}: {name} at lr {r.lr:.2g} {reached}, {place}"

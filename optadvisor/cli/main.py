@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "Explain an optimizer: formula, direction, step size, what it fixed.",
     "optimizers": "List the optimizers.",
     "tasks": "List the built-in tasks.",
+    "bench": "Time the kernels on this machine, beside PyTorch and optax.",
 }
 
 

@@ -18,7 +18,7 @@ from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
 from optadvisor.studies.storage import without_password
-from optadvisor.studies.study import Progress, Result, StudyFailed, Trial
+from optadvisor.studies.study import Progress, Result, StudyError, Trial
 from optadvisor.studies.tasks import registry
 from optadvisor.tuning import TRIALS, tune
 
@@ -78,7 +78,7 @@ def command(
     except KeyboardInterrupt:
         click.echo(f"Interrupted: finished trials are kept. Go on with: {_again(task, storage)}", err=True)
         return 1
-    except StudyFailed as error:
+    except StudyError as error:
         raise click.ClickException(str(error)) from error
     except (OSError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's

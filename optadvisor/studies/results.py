@@ -42,8 +42,9 @@ def load_config(task: str) -> OptimizerConfig:
         done = sorted(p.stem for p in path.parent.glob("*.json"))
         guess = nearest(task, done)
         hint = f"did you mean {guess!r}? " if guess else ""
+        known = ", ".join(done) or "none"
         raise InputError(
-            f"no tuned config of {task!r}: {hint}tuned so far: {', '.join(done) or 'none'}; make one with: optadvisor tune TASK"
+            f"no tuned config of {task!r}: {hint}tuned so far: {known}; make one with: optadvisor tune TASK"
         )
     data = read_json(path, "tuned config")
     if data.get("schema") != SCHEMA:

@@ -32,7 +32,7 @@ CANDIDATES = 3  # configs that are confirmed
 CONFIRMATIONS = 5  # fresh seeds for each
 
 
-class StudyFailed(RuntimeError):
+class StudyError(RuntimeError):
     """A study ended without a config that trains. Its trials are in the storage."""
 
 
@@ -264,7 +264,7 @@ class _Loop:
     def confirm(self, pool: ThreadPoolExecutor) -> tuple[Trial, list[TrialRecord]]:
         """Train the best few on fresh seeds, the same for all; the lowest mean wins.
 
-        Where each of them diverges on one of the seeds, the next few have their turn. StudyFailed where none is left.
+        Where each of them diverges on one of the seeds, the next few have their turn. StudyError where none is left.
         """
         ranked = sorted((t for t in self.trials if not t.record.diverged), key=lambda t: t.record.value)
         fresh = [seeds.derive(self.plan.seed, seeds.CONFIRMATION, i) for i in range(CONFIRMATIONS)]
@@ -281,7 +281,7 @@ class _Loop:
             if math.isfinite(totals[best]):
                 return candidates[best], records[best]
         what = "on a fresh seed" if ranked else "in its trial"
-        raise StudyFailed(
+        raise StudyError(
             f"study {self.name}: each of its {len(self.trials)} configs diverged {what}, so no config was kept: "
             "give it more --trials, or other rules with --optimizer"
         )

@@ -83,11 +83,12 @@ def test_everything_cited_is_in_the_file(advise, domain, architecture):
             assert piece["optimizer"] == kin[entry["optimizer"]]
             assert "DeepOBS" in piece["source"]
             found = re.fullmatch(
-                r"(\w+): (\w+) at lr (\S+) reached test (accuracy|loss) (\S+) \+- (\S+) over 10 seeds, (.+)",
+                r"(\w+): (\w+)(?: 0\.99)? at lr (\S+) reached test (accuracy|loss) (\S+) \+- (\S+) over 10 seeds, (.+)",
                 piece["text"],
             )
             task, optimizer, lr, metric, mean, std, place = found.groups()
             assert (task, optimizer, f"test_{metric}") == (row["task"], row["optimizer"], row["metric"])
+            assert (" 0.99 " in piece["text"]) is (optimizer == "momentum")  # what DeepOBS ran
             assert float(lr) == pytest.approx(float(row["best_lr"]), rel=0.05)
             assert float(mean) == pytest.approx(float(row["mean"]), rel=1e-3)
             assert float(std) == pytest.approx(float(row["std"]), rel=0.05)

@@ -115,7 +115,7 @@ def test_unwritable_cache_folder_compiles_in_memory(tmp_path: Path):
 
 GLOBAL = """
 import numba.core.config as config
-before = config.CACHE_DIR
+config.CACHE_DIR = before = "/the/caller/chose/this"
 import numpy as np
 from optadvisor.kernels import Optimizer
 Optimizer("sgd", [np.zeros(3)]).step([np.ones(3)])

@@ -62,6 +62,20 @@ def test_bad_first_step_leaves_a_fresh_optimizer():
     np.testing.assert_array_equal(p, reference)
 
 
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
+def test_lr_of_a_refused_step_is_forgotten(on_nonfinite: str):
+    p, gradient = np.zeros(1), np.ones(1)
+    optimizer = Optimizer("sgd", [p], lr=0.25, on_nonfinite=on_nonfinite)
+    optimizer.step([gradient])
+    if on_nonfinite == "raise":
+        with pytest.raises(NonFiniteGradient):
+            optimizer.step([np.full(1, np.nan)], lr=8.0)
+    else:
+        assert optimizer.step([np.full(1, np.nan)], lr=8.0) is False
+    optimizer.step([gradient])
+    assert p[0] == -0.5
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_skip_leaves_the_step_out(several: bool):
     arrays = [start((4,)), start((3,))]

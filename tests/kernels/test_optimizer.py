@@ -177,6 +177,14 @@ def test_lr_of_one_step_counts_for_that_step_and_all_groups():
     assert (one[0], two[0]) == (-2.25, -2.5)
 
 
+def test_lr_of_one_step_is_gone_in_the_next_of_a_single_group():
+    p, gradient = np.zeros(1), np.ones(1)
+    optimizer = Optimizer("sgd", [p], lr=0.25)
+    for lr, expected in ((None, -0.25), (2.0, -2.25), (None, -2.5), (None, -2.75)):
+        optimizer.step([gradient], lr=lr)
+        assert p[0] == expected
+
+
 @pytest.mark.parametrize("lr", [np.float32(0.5), np.float64(0.5), np.array(0.5)])
 def test_lr_may_be_a_numpy_number(lr: Any):
     p = np.zeros(1, np.float32)

@@ -148,6 +148,20 @@ def test_centered_rmsprop_divides_by_the_standard_deviation():
     np.testing.assert_allclose(before - p, 1e-3 * gradient / 0.1, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("alpha", "dtype"), [(0.3, np.float32), (0.3, np.float64), (0.9, np.float32)])
+def test_centered_rmsprop_survives_a_variance_that_rounds_below_0(alpha: float, dtype: type):
+    """Gradients that never change: their average of squares and their squared average differ by rounding alone."""
+    gradient = np.random.default_rng(0).normal(size=500).astype(dtype)
+    p = np.zeros(500, dtype)
+    optimizer = Optimizer("rmsprop", [p], alpha=alpha, centered=True)
+    for _ in range(300):
+        optimizer.step([gradient])
+    (square,) = optimizer.state_dict()["groups"][0]["state"]["square_avg"]
+    (mean,) = optimizer.state_dict()["groups"][0]["state"]["grad_avg"]
+    assert np.isfinite(p).all()
+    assert (square < mean * mean).any(), "nothing rounded below 0: the test shows nothing"
+
+
 def test_amsgrad_never_lengthens_a_step():
     """After one large gradient Adam's divisor fades; amsgrad's does not."""
     gradients = [np.full(1, 10.0)] + [np.full(1, 0.01)] * 200

@@ -16,7 +16,7 @@ import optadvisor as oa
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES, InputError
 from optadvisor.studies import seeds, storage, study
-from optadvisor.studies.study import Plan, Result, StudyFailed
+from optadvisor.studies.study import Plan, Result, StudyError
 from optadvisor.studies.tasks import registry
 from optadvisor.studies.tasks.task import Task, TrialRecord
 
@@ -233,10 +233,10 @@ def test_a_study_in_which_all_diverges_fails_clearly_and_keeps_its_trials(kept: 
         return TrialRecord(config, seed, math.inf, 1e-6, [(steps, math.inf)], {})
 
     name = study.create(kept, PLAN)
-    with pytest.raises(StudyFailed, match=r"bowl#1: each of its 40 configs diverged in its trial, .* --optimizer"):
+    with pytest.raises(StudyError, match=r"bowl#1: each of its 40 configs diverged in its trial, .* --optimizer"):
         run(kept, train=bad, name=name)
     train = Counted()
-    with pytest.raises(StudyFailed):
+    with pytest.raises(StudyError):
         run(kept, train=train, name=name)
     assert train.seeds == []
 
@@ -259,7 +259,7 @@ def test_candidates_that_diverge_on_a_fresh_seed_make_way_for_the_next(kept: Any
     def hopeless(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
         return bowl(config, seed, steps) if seed in searched else TrialRecord(config, seed, math.inf, 0.0, [], {})
 
-    with pytest.raises(StudyFailed, match="diverged on a fresh seed"):
+    with pytest.raises(StudyError, match="diverged on a fresh seed"):
         run(kept, train=hopeless)
 
 

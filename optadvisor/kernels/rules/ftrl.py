@@ -43,7 +43,8 @@ FTRL = Rule(
     formula="sigma = (sqrt(n+g*g)-sqrt(n))/lr;  z <- z + g - sigma*p;  n <- n + g*g;  "
     "p <- 0 if |z| <= l1, else -(z - sign(z)*l1)/((beta+sqrt(n))/lr + l2)",
     hyperparameters=(
-        learning_rate(0.1, 1e-3, 3.0),
+        # The rule divides by lr: 0, and what float32 would make infinite, are out.
+        learning_rate(0.1, 1e-3, 3.0, least=1e-12),
         Hyperparameter(
             "beta", 1.0, "added to the root of n, tames the first steps", search=(Dimension("beta", 1e-2, 10.0),)
         ),

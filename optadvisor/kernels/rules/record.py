@@ -170,10 +170,7 @@ class Rule:
         """Every hyperparameter of the rule: what was given, checked, and the defaults for the rest."""
         where = where or self.id
         known = {name: self.hyperparameter(name).check(value, where) for name, value in given.items()}
-        values = {**self.defaults, **known}
-        if self.constant_lr and values["lr"] == 0.0:
-            raise InputError(f"{where}: lr is 0; {self.id} divides by it: give a learning rate above 0")
-        return values
+        return {**self.defaults, **known}
 
     def states(self, hyperparameters: Mapping[str, Value] | None = None, convention: str | None = None) -> int:
         """Arrays of the parameters' size that the rule keeps (4 bytes an element each in float32)."""
@@ -200,10 +197,9 @@ def flatten(hyperparameters: Mapping[str, Value]) -> dict[str, float]:
 # best lr of the adaptive rules about 10x above the libraries' defaults for short runs, and below them for long ones.
 
 
-def learning_rate(default: float, low: float, high: float) -> Hyperparameter:
-    return Hyperparameter(
-        "lr", default, "learning rate, the peak of the schedule", search=(Dimension("lr", low, high),)
-    )
+def learning_rate(default: float, low: float, high: float, least: float = 0.0) -> Hyperparameter:
+    search = (Dimension("lr", low, high),)
+    return Hyperparameter("lr", default, "learning rate, the peak of the schedule", low=least, search=search)
 
 
 def weight_decay(default: float, text: str, low: float = 1e-6, high: float = 1e-1) -> Hyperparameter:
@@ -211,7 +207,7 @@ def weight_decay(default: float, text: str, low: float = 1e-6, high: float = 1e-
 
 
 def epsilon(default: float, low: float = 1e-10, high: float = 1e-4) -> Hyperparameter:
-    # Below 1e-30 a float32 step could divide zero by zero.
+    # Below it float32 steps of extreme gradients could divide zero by zero, or overflow.
     return Hyperparameter(
-        "eps", default, "added to the denominator, outside the root", low=1e-30, search=(Dimension("eps", low, high),)
+        "eps", default, "added to the denominator, outside the root", low=1e-20, search=(Dimension("eps", low, high),)
     )

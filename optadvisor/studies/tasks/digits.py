@@ -120,7 +120,7 @@ def _digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def start(seed: int, steps: int, full_batch: bool = False) -> Start:
-    """Initial weights (uniform in +-1/sqrt(inputs), as PyTorch's Linear) and mini-batches (shuffled epochs) of a seed."""
+    """Initial weights (uniform in +-1/sqrt(inputs), as PyTorch's Linear) and mini-batches of shuffled epochs."""
     rng = np.random.default_rng(seed)
     theta = np.empty(PARAMETERS, dtype=np.float32)
     w1, w2, b1, b2 = _views(theta)

