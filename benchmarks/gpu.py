@@ -5,9 +5,9 @@ under 5 minutes, 5 GB of GPU memory. The machines this was written on have no GP
 and the limits in the table are the project's goals, not results.
 
 Equal work: both sides update float32 parameters from gradients that stay where they are, and neither checks them
-(PyTorch never does; ours with on_nonfinite="ignore"). The row "raise" is the price of the default check. The memory limit is
-the better of two passes over as many bytes as AdamW moves (4 reads, 3 writes an element): the driver's copy, and our own
-loop around a rule that only adds.
+(PyTorch never does; ours with on_nonfinite="ignore"). The row "raise" is the price of the default check. The memory
+limit is the better of two passes over as many bytes as AdamW moves (4 reads, 3 writes an element): the driver's copy,
+and our own loop around a rule that only adds.
 """
 
 # ruff: noqa: T201

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from optadvisor.kernels.compiling import bind
 
 SIMULATED = True
-THREADS = 4  # a simulated thread is a Python thread: few
-BLOCKS = 3
+THREADS = 3  # a simulated thread is a Python thread: few
+BLOCKS = 2
 
 
 @functools.cache
