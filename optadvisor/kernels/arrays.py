@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ def walk(tree: Any, name: str) -> Iterator[tuple[tuple[Any, ...], str, Any]]:
     """(path, readable name, leaf) of every leaf, mappings in sorted order; a group's "params" is left out of the path."""
     if is_groups(tree):
         for number, group in enumerate(tree):
-            inner = group["params"] if "params" in group else group
+            inner = group.get("params", group)
             if is_array(inner):
                 inner = [inner]
             for path, label, leaf in walk(inner, f"{name}[{number}]"):
@@ -100,7 +101,7 @@ def parameter_leaves(params: Parameters) -> Iterator[Leaf]:
 def refuse_overlap(leaves: Sequence[Leaf]) -> None:
     """InputError where two parameters share memory."""
     spans = sorted((address(leaf.array), leaf.array.nbytes, leaf.name) for leaf in leaves if leaf.array.size)
-    for (start, size, name), (following, _, other) in zip(spans, spans[1:], strict=False):
+    for (start, size, name), (following, _, other) in itertools.pairwise(spans):
         if following < start + size:
             raise InputError(f"{name} and {other} share memory: pass each parameter once")
 

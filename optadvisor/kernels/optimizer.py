@@ -169,12 +169,16 @@ class Optimizer:
         if there and here is not None:
             raise InputError(f"{there[0].name} is on a GPU and {here} is not: one optimizer works in one place")
         if there and device == "cpu":
-            raise InputError(f"device is 'cpu', but {there[0].name} is on a GPU: leave device out, or copy it to the host")
+            raise InputError(
+                f"device is 'cpu', but {there[0].name} is on a GPU: leave device out, or copy it to the host"
+            )
         if device == "cuda" or there:
             self._stream = self._stream_of(there, stream)
             self._session = Session(self._leaves, self._stream, stream, self.max_norm is not None)
             if here is not None:
-                raise InputError(f"device is 'cuda', but {here} is a NumPy array: pass arrays of CuPy, numba or torch on the GPU")
+                raise InputError(
+                    f"device is 'cuda', but {here} is a NumPy array: pass arrays of CuPy, numba or torch on the GPU"
+                )
         elif stream is not None:
             raise InputError("stream is for arrays on a GPU, and these are NumPy arrays: leave it out")
 
@@ -473,7 +477,9 @@ def _checked_on_device(gradient: Any, name: str, leaf: Leaf, stream: int) -> Dev
         raise InputError(f"{name} is a tuple, and (ids, rows) work on the CPU only so far: pass the whole gradient")
     array = device_array(gradient)
     if array is None:
-        raise InputError(f"{name} is {type(gradient).__name__}; the gradient of {leaf.name} is an array on the GPU, as it is")
+        raise InputError(
+            f"{name} is {type(gradient).__name__}; the gradient of {leaf.name} is an array on the GPU, as it is"
+        )
     _refuse_other_shape(array, name, leaf)
     if not array.contiguous:
         raise InputError(f"{name} is not C-contiguous; on a GPU pass a contiguous copy of it")
@@ -507,7 +513,7 @@ def _checked_rows(gradient: tuple[Any, ...], name: str, leaf: Leaf) -> tuple[Arr
             f"rows of {name} are {rows.dtype}{list(rows.shape)}; {ids.size} rows of {leaf.name} are "
             f"{leaf.array.dtype}{[ids.size, width]}"
         )
-    if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < height):
+    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < height):
         wrong = int(ids[(ids < 0) | (ids >= height)][0])
         raise InputError(f"ids of {name} hold {wrong}; {leaf.name} has rows 0 to {height - 1}")
     return np.ascontiguousarray(ids, dtype=np.int64), np.ascontiguousarray(rows)

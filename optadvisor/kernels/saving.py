@@ -29,8 +29,7 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                     for leaf in group.leaves
                 ],
                 "state": {
-                    name: [group.saved(k, i) for i in range(len(group.leaves))]
-                    for k, name in enumerate(_names(group))
+                    name: [group.saved(k, i) for i in range(len(group.leaves))] for k, name in enumerate(_names(group))
                 },
             }
             for group in groups

@@ -66,9 +66,7 @@ class Kernel:
     def _ptx(self, capability: tuple[int, int]) -> str:
         """The kernel as PTX, NVIDIA's portable assembly."""
         text: str
-        text, _ = cuda.compile(
-            self._function, self._signature, device=False, abi="numba", cc=capability, output="ptx"
-        )
+        text, _ = cuda.compile(self._function, self._signature, device=False, abi="numba", cc=capability, output="ptx")
         return text
 
     def _cubin(self, capability: tuple[int, int]) -> bytes:

@@ -65,9 +65,7 @@ class Session:
     def clip(self, max_norm: float, divisor: float) -> None:
         """Leave norm and clipping factor on the device, where the groups' kernels find the factor."""
         assert self._sums is not None
-        kernels.clip().launch(
-            1, self.stream, self._sums.address, self._count, max_norm, divisor, self.result.address
-        )
+        kernels.clip().launch(1, self.stream, self._sums.address, self._count, max_norm, divisor, self.result.address)
 
     def norm(self) -> float | None:
         """The norm of the last `clip`, None before the first. Waits for the device."""
@@ -100,9 +98,7 @@ class DeviceGroup(Group):
         self._memory = target.zeros(self._rows * self._width * self.dtype.itemsize, session.stream)
         self._table_memory = target.zeros(self.table.nbytes, session.stream)
         chunks = [
-            (k, low)
-            for k, size in enumerate(self.table[:, loops.SIZE])
-            for low in range(0, int(size), kernels.CHUNK)
+            (k, low) for k, size in enumerate(self.table[:, loops.SIZE]) for low in range(0, int(size), kernels.CHUNK)
         ]
         self.chunk_count = len(chunks)
         self._chunks = target.zeros(16 * len(chunks), session.stream)

@@ -191,7 +191,10 @@ def test_the_table_says_where_everything_lies(machine: Machine):
     optimizer.step(grads)
     ((_, grid, _, arguments),) = machine.launches
     table = np.ctypeslib.as_array((ctypes.c_int64 * 8).from_address(arguments[0])).reshape(2, 4)
-    assert table.tolist() == [[params[0].address, grads[0].address, 3, 0], [params[1].address, grads[1].address, 5000, 16]]
+    assert table.tolist() == [
+        [params[0].address, grads[0].address, 3, 0],
+        [params[1].address, grads[1].address, 5000, 16],
+    ]
     chunks = np.ctypeslib.as_array((ctypes.c_int64 * 6).from_address(arguments[1])).reshape(3, 2)
     assert chunks.tolist() == [[0, 0], [1, 0], [1, 4096]]
     assert (grid, arguments[2]) == (3, 3)

@@ -144,8 +144,16 @@ class TestOnDevice:
             {},
             ["params['a'] is on a GPU and params['b'] is not"],
         ),
-        "NumPy for cuda": (lambda: [np.zeros(2)], {"device": "cuda"}, ["device is 'cuda'", "params[0] is a NumPy array"]),
-        "GPU for cpu": (lambda: [to_device(np.zeros(2))], {"device": "cpu"}, ["device is 'cpu'", "params[0] is on a GPU"]),
+        "NumPy for cuda": (
+            lambda: [np.zeros(2)],
+            {"device": "cuda"},
+            ["device is 'cuda'", "params[0] is a NumPy array"],
+        ),
+        "GPU for cpu": (
+            lambda: [to_device(np.zeros(2))],
+            {"device": "cpu"},
+            ["device is 'cpu'", "params[0] is on a GPU"],
+        ),
         "integers": (lambda: [to_device(np.zeros(2, int))], {}, ["params[0] is int64"]),
         "float16": (lambda: [to_device(np.zeros(2, np.float16))], {}, ["params[0] is float16", "float32 or float64"]),
         "read-only": (lambda: [frozen(to_device(np.zeros(2)))], {}, ["params[0] is read-only"]),
@@ -156,7 +164,11 @@ class TestOnDevice:
             {},
             ["params[0] and params[1] are on different CUDA streams"],
         ),
-        "unknown keyword": (lambda: [to_device(np.zeros(2))], {"betas": (0.9, 0.99)}, ["hyperparameter of sgd 'betas'"]),
+        "unknown keyword": (
+            lambda: [to_device(np.zeros(2))],
+            {"betas": (0.9, 0.99)},
+            ["hyperparameter of sgd 'betas'"],
+        ),
     }
 
     @pytest.mark.parametrize("name", REFUSED)
