@@ -84,6 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _report(_message(error), 2, debug)
     except (KeyboardInterrupt, click.Abort):
         return _report("interrupted", 1, debug)
+    except click.ClickException as error:
+        return _report(_message(error), 1, debug)
     except Exception as error:  # noqa: BLE001  # the one place where an error of any kind becomes a line
         return _report(f"{type(error).__name__}: {_message(error)}", 1, debug)
     return result if isinstance(result, int) else 0
