@@ -101,6 +101,11 @@ class Group:
 
     def run(self, mode: int) -> int:
         """One call of the kernels; the number of the first parameter with a non-finite gradient, or -1."""
+        if self.sparse and mode & loops.CHECK and mode != loops.CHECK:  # all gradients first, then the first change
+            bad = self.run(loops.CHECK)
+            if bad >= 0:
+                return bad
+            mode -= loops.CHECK
         bad = self.kernel(self.table, self.states, self.numbers, mode)
         if bad >= 0:
             return bad

@@ -76,10 +76,12 @@ def _step(p, g, states, start, t, lr, values):
 
 
 def _squares(g):
-    # In float64: the square of a float32 cannot overflow it. Compiled with leave to reorder, or it is not SIMD.
+    # In float64: the square of a float32 cannot overflow it. numba's float() leaves a float32 as it is, so it takes
+    # np.float64. Compiled with leave to reorder, or it is not SIMD.
     total = 0.0
     for i in range(g.size):
-        total += float(g[i]) * float(g[i])
+        x = np.float64(g[i])
+        total += x * x
     return total
 
 
