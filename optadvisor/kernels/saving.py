@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from optadvisor.kernels.errors import InputError
-from optadvisor.kernels.group import Group
+from optadvisor.kernels.group import AVERAGE, Group
 
 FORMAT = 1
-AVERAGE = "average"
 
 
 def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
@@ -29,8 +28,7 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                     for leaf in group.leaves
                 ],
                 "state": {
-                    name: [group.state(k, i).copy() for i in range(len(group.leaves))]
-                    for k, name in enumerate(_names(group))
+                    name: [group.kept(i)[name].copy() for i in range(len(group.leaves))] for name in _names(group)
                 },
             }
             for group in groups
@@ -42,14 +40,15 @@ def load_state_dict(state: Mapping[str, Any], groups: Sequence[Group]) -> int:
     """Copy saved state into the groups; the number of steps done. InputError before anything has changed."""
     steps = _check(state, groups)
     for group, saved in zip(groups, state["groups"], strict=True):
-        for k, name in enumerate(_names(group)):
-            for i in range(len(group.leaves)):
-                group.state(k, i)[...] = saved["state"][name][i]
+        for i in range(len(group.leaves)):
+            for name, array in group.kept(i).items():
+                array[...] = saved["state"][name][i]
     return steps
 
 
 def _names(group: Group) -> list[str]:
-    return [state.name for state in group.form.states] + ([] if group.ema_decay is None else [AVERAGE])
+    names = [state.name for state in (*group.form.states, *group.form.row_states)]
+    return names + ([] if group.ema_decay is None else [AVERAGE])
 
 
 def _check(state: Mapping[str, Any], groups: Sequence[Group]) -> int:
@@ -87,11 +86,12 @@ def _check_group(where: str, group: Group, saved: Mapping[str, Any]) -> None:
         arrays = saved["state"][name]
         if len(arrays) != len(group.leaves):
             raise InputError(f"{where}: state {name!r} has {len(arrays)} arrays for {len(names)} parameters")
-        for leaf, array in zip(group.leaves, arrays, strict=True):
-            found = f"{np.asarray(array).dtype}{list(np.shape(array))}"
-            expected = f"{leaf.array.dtype}{list(leaf.array.shape)}"
+        for i, (leaf, array) in enumerate(zip(group.leaves, arrays, strict=True)):
+            own = group.kept(i)[name]
+            found, expected = (f"{np.asarray(a).dtype}{list(np.shape(a))}" for a in (array, own))
             if found != expected:
-                raise InputError(f"{where}: state {name!r} of {leaf.name} is {found}, the parameter is {expected}")
+                whose = "the parameter" if own.shape == leaf.array.shape else "this optimizer's"
+                raise InputError(f"{where}: state {name!r} of {leaf.name} is {found}, {whose} is {expected}")
     unexpected = sorted(set(saved["state"]) - set(_names(group)))
     if unexpected:
         raise InputError(f"{where}: state {unexpected[0]!r} is not one of {group.form.name}'s")
