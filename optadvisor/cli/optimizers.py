@@ -30,7 +30,7 @@ def command(output: str) -> None:
         print_json(rows)
         return
     page = Page()
-    wide = max(len(row["optimizer"]) for row in rows)
+    wide = max(map(len, (*RULES, HYBRID)))
     for row in rows:
         kept = "by group" if row["states"] is None else f"{row['states']} states" if row["states"] != 1 else "1 state"
         page.line(f"{row['optimizer']:<{wide}} {kept:<9} {row['title']}: {row['use_for']}", hang=wide + 11)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optadvisor.kernels.rules import adam
+from optadvisor.kernels.rules.adam import M, S, adamw, adamw_coefficients
 from optadvisor.kernels.rules.record import (
     OUTSIDE,
     Dimension,
@@ -61,13 +61,13 @@ def coefficients(
 def vector_coefficients(
     t: int, lr: float, adam_lr_factor: float, beta1: float, beta2: float, eps: float, weight_decay: float
 ) -> tuple[float, ...]:
-    return adam.adamw_coefficients(t, lr * adam_lr_factor, beta1, beta2, eps, weight_decay)
+    return adamw_coefficients(t, lr * adam_lr_factor, beta1, beta2, eps, weight_decay)
 
 
 FORM = Form(
     "muon", update, coefficients, (State("momentum_buffer", "moving average of gradients (matrices)"),), stage=stage
 )
-VECTOR_FORM = Form("muon_adamw", adam.adamw, vector_coefficients, (adam.M, adam.S))
+VECTOR_FORM = Form("muon_adamw", adamw, vector_coefficients, (M, S))
 
 MUON = Rule(
     id="muon",
