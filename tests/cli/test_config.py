@@ -31,6 +31,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "rmsprop": {"lr": 0.003, "alpha": 0.9, "eps": 1e-7, "momentum": 0.3, "centered": True, "weight_decay": 0.01},
     "adam": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True, "weight_decay": 0.01},
     "adamw": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True, "weight_decay": 0.3},
+    "nadam": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "weight_decay": 0.01, "momentum_decay": 0.1},
+    "radam": {"lr": 0.003, "betas": [0.8, 0.9], "eps": 1e-7, "weight_decay": 0.01},
 }
 SCHEDULES = [
     Schedule("constant", 0, 100),
@@ -39,6 +41,7 @@ SCHEDULES = [
     Schedule("warmup_cosine", 10, 100, 0.05),
 ]
 TORCH_NAMES = {"momentum": "SGD", "nag": "SGD", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
+TORCH_NAMES.update(nadam="NAdam", radam="RAdam")
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +113,8 @@ def test_a_damaged_file(run, data_folder: Path):
     ("config", "reason"),
     [
         (OptimizerConfig.of("ftrl"), "torch.optim has no ftrl: use --framework numpy"),
+        (OptimizerConfig.of("lion"), "torch.optim has no lion: use --framework numpy"),
+        (OptimizerConfig.of("muon"), "torch.optim.Muon iterates in bfloat16 and takes matrices alone"),
         (HYBRID, "a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy"),
     ],
 )

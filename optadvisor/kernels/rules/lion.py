@@ -32,7 +32,7 @@ LION = Rule(
     title="Lion (sign of an interpolated momentum)",
     formula="p <- p*(1 - lr*weight_decay);  p <- p - lr*sign(b1*m + (1-b1)*g);  m <- b2*m + (1-b2)*g",
     hyperparameters=(
-        learning_rate(1e-4, 1e-6, 1e-2),
+        learning_rate(1e-4, 1e-6, 3e-2),
         Hyperparameter(
             "betas",
             (0.9, 0.99),

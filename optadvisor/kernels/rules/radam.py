@@ -38,7 +38,7 @@ RADAM = Rule(
     "else p <- p - lr * r_t * m/(1-b1^t) * sqrt(1-b2^t)/(sqrt(s)+eps), "
     "r_t = sqrt((rho_t-4)*(rho_t-2)*rho / ((rho-4)*(rho-2)*rho_t))",
     hyperparameters=(
-        learning_rate(1e-3, 1e-5, 1e-1),
+        learning_rate(1e-3, 1e-5, 0.3),
         BETAS,
         epsilon(1e-8),
         weight_decay(0.0, "L2 penalty, added to the gradient", 1e-6, 1e-2),

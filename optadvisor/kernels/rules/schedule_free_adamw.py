@@ -30,7 +30,7 @@ def coefficients(
 ) -> tuple[float, ...]:
     # Step i weighs min(1, i/W)^2 in the average x, whose newest share is c; the sum of squares in closed form.
     n = math.floor(min(float(t), warmup_steps))
-    rising = n * (n + 1.0) * (2.0 * n + 1.0) / 6.0 / (warmup_steps * warmup_steps) if warmup_steps > 0.0 else 0.0
+    rising = n * (n + 1.0) * (2.0 * n + 1.0) / 6.0 / (warmup_steps * warmup_steps) if warmup_steps > 1.0 else 0.0
     now = t / warmup_steps if t < warmup_steps else 1.0
     c = now * now / (rising + (t - n))
     return (
