@@ -15,14 +15,14 @@ from optadvisor.kernels.rules.record import (
 )
 
 
-def update(p, g, m, lr, keep1, take1, keep2, take2, shrink, zero):
+def update(p, g, m, lr, keep1, take1, keep2, take2, decay, zero):
     c = keep1 * m + take1 * g
     move = lr if c > zero else (-lr if c < zero else zero)
-    return p * shrink - move, keep2 * m + take2 * g
+    return p - (move + decay * p), keep2 * m + take2 * g
 
 
 def coefficients(t: int, lr: float, beta1: float, beta2: float, weight_decay: float) -> tuple[float, ...]:
-    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, 1.0 - lr * weight_decay, 0.0
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, lr * weight_decay, 0.0
 
 
 FORM = Form("lion", update, coefficients, (State("exp_avg", "moving average of gradients"),))
@@ -30,7 +30,7 @@ FORM = Form("lion", update, coefficients, (State("exp_avg", "moving average of g
 LION = Rule(
     id="lion",
     title="Lion (sign of an interpolated momentum)",
-    formula="p <- p*(1 - lr*weight_decay);  p <- p - lr*sign(b1*m + (1-b1)*g);  m <- b2*m + (1-b2)*g",
+    formula="p <- p - lr*(sign(b1*m + (1-b1)*g) + weight_decay*p);  m <- b2*m + (1-b2)*g",
     hyperparameters=(
         learning_rate(1e-4, 1e-6, 3e-2),
         Hyperparameter(
