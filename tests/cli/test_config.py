@@ -219,8 +219,9 @@ def test_torch_code_updates_as_the_kernels_do(rule: str, tmp_path: Path):
         optimizer.step()
         scheduler.step()
         ours.step(grads)
-    np.testing.assert_allclose(params["w"], model.weight.detach().numpy(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(params["b"], model.bias.detach().numpy(), rtol=1e-9, atol=1e-12)
+    rtol = 1e-6 if rule == "nadam" else 1e-9  # PyTorch keeps NAdam's product of momenta in float32
+    np.testing.assert_allclose(params["w"], model.weight.detach().numpy(), rtol=rtol, atol=rtol / 1000)
+    np.testing.assert_allclose(params["b"], model.bias.detach().numpy(), rtol=rtol, atol=rtol / 1000)
 
 
 @pytest.mark.parity

@@ -329,6 +329,7 @@ def test_any_hyperparameters_agree_with_the_oracle(case: Case):
         optimizer = Optimizer(case.rule, [p], convention=case.convention, **values)
         for row in rows:
             optimizer.step([row])
-        assert distance(p, expected) < 1e-9
+        # lamb at lr = 1 takes a tensor that only decays to exactly 0: then nothing but rounding of the start is left.
+        assert distance(p, expected) < 1e-9 or np.abs(p - expected).max() < 1e-14
 
     check()
