@@ -64,10 +64,8 @@ class OptimizerConfig:
         self._check_convention()
         schedule = Schedule.from_dict(self.schedule)
         self._set("schedule", schedule.to_dict())
-        if self.optimizer != HYBRID and rules.get(self.optimizer).constant_lr and schedule.name != "constant":
-            raise InputError(
-                f"{self.optimizer} keeps its state in units of 1/lr: its schedule is constant, not {schedule.name}"
-            )
+        if self.optimizer != HYBRID:
+            rules.get(self.optimizer).check_schedule(schedule.name)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -81,7 +81,11 @@ def _chosen(optimizers: Iterable[str]) -> tuple[str, ...]:
             raise InputError(
                 "optimizer 'hybrid' has one rule a parameter group, which no built-in task has yet: pick a rule"
             )
-        rules.get(name)
+        if not rules.get(name).elementwise:
+            raise InputError(
+                f"optimizer {name!r} needs whole tensors, and a built-in task trains one flat array: "
+                "pick an element-wise rule"
+            )
     return names
 
 

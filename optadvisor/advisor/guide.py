@@ -127,6 +127,11 @@ def family(optimizer: str) -> tuple[Family, ...]:
     return (load().hybrid,) if optimizer == HYBRID else RULES[optimizer].families
 
 
+def described(optimizer: str) -> tuple[Family, ...]:
+    """What is said of an optimizer: the guide's rows, or for a rule outside the guide the description in its record."""
+    return family(optimizer) or RULES[optimizer].described
+
+
 def states(optimizer: str) -> int | None:
     """State arrays an optimizer keeps by default; None for hybrid, where it depends on the split."""
     return None if optimizer == HYBRID else RULES[optimizer].states()

@@ -151,7 +151,7 @@ def _schedule(optimizer: str, profile: TaskProfile, decision: Decision, full_bat
     """The deciding rule's schedule; constant for rules that shrink their own steps and for exact gradients."""
     rule = decision.schedule_rule
     name, warmup = rule.schedule, rule.warmup_fraction
-    if full_batch or optimizer in (HYBRID, "adagrad", "ftrl"):
+    if full_batch or optimizer in (HYBRID, "adagrad", "rowwise_adagrad") or not RULES[optimizer].scheduled:
         name, warmup = "constant", 0.0
     if name not in WARMS_UP:
         warmup = 0.0

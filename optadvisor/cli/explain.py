@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from optadvisor.advisor.guide import family, load, memory, states
+from optadvisor.advisor.guide import described, family, load, memory, states
 from optadvisor.cli.options import Name, output_format
 from optadvisor.cli.printing import Page, number, print_json
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
+from optadvisor.kernels.rules.record import OUTSIDE
 
 
 @click.command("explain", epilog="Example: optadvisor explain adamw")
@@ -28,15 +29,17 @@ def command(optimizer: str, output: str) -> None:
 def explanation(optimizer: str) -> dict[str, Any]:
     """Everything known of an optimizer, as data."""
     families = [vars(row) for row in family(optimizer)]
+    beyond = [] if families else [vars(row) for row in described(optimizer)]
     guide = [
         {"rule": rule.id, "title": rule.title}
         for rule in load().rules.values()
         if optimizer in (*rule.favours, *rule.reasons, *rule.concerns)
     ]
-    data: dict[str, Any] = {"optimizer": optimizer, "families": families, "guide": guide}
+    data: dict[str, Any] = {"optimizer": optimizer, "families": families, "beyond": beyond, "guide": guide}
     if optimizer == HYBRID:
         return {**data, "title": families[0]["name"]}
     rule = RULES[optimizer]
+    form = rule.form(rule.defaults, rule.conventions[0])
     return {
         **data,
         "title": rule.title,
@@ -51,7 +54,7 @@ def explanation(optimizer: str) -> dict[str, Any]:
             }
             for h in rule.hyperparameters
         ],
-        "states": [{"name": s.name, "text": s.text} for s in rule.form(rule.defaults, rule.conventions[0]).states],
+        "states": [{"name": s.name, "text": s.text} for s in (*form.states, *form.row_states)],
         "memory_bytes_per_parameter": memory(optimizer, 1),
         "conventions": list(rule.conventions),
         "meanings": dict(rule.meanings),
@@ -69,8 +72,8 @@ def show(data: dict[str, Any]) -> None:
         page.heading("Update, for every parameter p with gradient g at step t")
         for part in data["formula"].split(";  "):
             page.line(part.strip(), indent=2, hang=4)
-    for row in data["families"]:
-        page.heading(f"{row['row']}  {row['name']}")
+    for row in (*data["families"], *data["beyond"]):
+        page.heading(f"Outside the guide  {row['name']}" if row["row"] == OUTSIDE else f"{row['row']}  {row['name']}")
         labels = ("direction", "step size", "fixes", "strengths", "weaknesses", "use for")
         page.rows([(label, row[label.replace(" ", "_")]) for label in labels])
     if "hyperparameters" in data:
@@ -86,8 +89,9 @@ def show(data: dict[str, Any]) -> None:
     if data.get("meanings"):
         page.heading("Conventions")
         page.rows(list(data["meanings"].items()))
-    page.heading("In the guide")
-    page.rows([(entry["rule"], entry["title"]) for entry in data["guide"]])
+    if data["guide"]:
+        page.heading("In the guide")
+        page.rows([(entry["rule"], entry["title"]) for entry in data["guide"]])
     for label in ("notes", "paper"):
         if data.get(label):
             page.heading(label.capitalize())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from optadvisor.advisor.guide import family, states
+from optadvisor.advisor.guide import described, family, states
 from optadvisor.cli.options import output_format
 from optadvisor.cli.printing import Page, print_json
 from optadvisor.config import HYBRID
@@ -22,7 +22,7 @@ def command(output: str) -> None:
             "rows": [row.row for row in family(name)],
             "states": states(name),
             "sparse": RULES[name].sparse if name in RULES else True,
-            "use_for": family(name)[-1].use_for,
+            "use_for": described(name)[-1].use_for,
         }
         for name in (*RULES, HYBRID)
     ]
@@ -30,6 +30,7 @@ def command(output: str) -> None:
         print_json(rows)
         return
     page = Page()
+    wide = max(map(len, (*RULES, HYBRID)))
     for row in rows:
         kept = "by group" if row["states"] is None else f"{row['states']} states" if row["states"] != 1 else "1 state"
-        page.line(f"{row['optimizer']:<9} {kept:<9} {row['title']}: {row['use_for']}", hang=20)
+        page.line(f"{row['optimizer']:<{wide}} {kept:<9} {row['title']}: {row['use_for']}", hang=wide + 11)

@@ -21,7 +21,10 @@ _TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "rmsprop": ("RMSprop", {}),
     "adam": ("Adam", {}),
     "adamw": ("AdamW", {}),
+    "nadam": ("NAdam", {}),
+    "radam": ("RAdam", {}),
 }
+_OTHER_MATHS = {"muon": "torch.optim.Muon iterates in bfloat16 and takes matrices alone, so it is another rule"}
 
 # Other conventions with PyTorch's own update (with amsgrad optax's differs).
 _AGREES = {
@@ -68,6 +71,8 @@ def _header(config: OptimizerConfig, what: str) -> str:
 def _torch(config: OptimizerConfig) -> str:
     if config.optimizer == HYBRID:
         raise InputError("a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy")
+    if config.optimizer in _OTHER_MATHS:
+        raise InputError(f"{_OTHER_MATHS[config.optimizer]}: use --framework numpy, which runs on our kernels")
     if config.optimizer not in _TORCH:
         raise InputError(f"torch.optim has no {config.optimizer}: use --framework numpy, which runs on our kernels")
     agrees = (config.optimizer, config.convention) in _AGREES and not config.hyperparameters.get("amsgrad")

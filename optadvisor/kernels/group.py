@@ -11,11 +11,12 @@ import numpy as np
 
 from optadvisor.kernels import loops
 from optadvisor.kernels.arrays import Array, Leaf, address, aligned_zeros
-from optadvisor.kernels.errors import InputError, unknown
+from optadvisor.kernels.errors import unknown
 from optadvisor.kernels.rules import Form, Rule
 from optadvisor.kernels.rules.record import Value, flatten
 from optadvisor.kernels.schedules import Schedule
 
+AVERAGE = "average"
 _ALIGN = 16  # elements: every tensor's state starts on a cache line
 
 
@@ -39,23 +40,25 @@ class Group:
         self.hyperparameters = self.rule.complete(self.hyperparameters, where)
         if self.convention not in self.rule.conventions:
             raise unknown(f"convention of {self.rule.id}", self.convention, self.rule.conventions)
-        if self.rule.constant_lr and self.schedule.name != "constant":
-            raise InputError(
-                f"{where}: its state is in units of 1/lr, so the {self.schedule.name} schedule would rescale the weights: "
-                "use schedule constant"
-            )
-        self.form: Form = self.rule.form(self.hyperparameters, self.convention)
+        self.rule.check_schedule(self.schedule.name, where)
+        matrices = all(leaf.array.ndim == 2 for leaf in self.leaves)
+        pick = self.rule.form if matrices else self.rule.vector_form or self.rule.form
+        self.form: Form = pick(self.hyperparameters, self.convention)
         flat = flatten(self.hyperparameters)
         self.lr = flat["lr"]
         self.dtype: np.dtype[Any] = self.leaves[0].array.dtype if self.leaves else np.dtype(np.float32)
         sizes = np.array([leaf.array.size for leaf in self.leaves], dtype=np.int64)
         ends = np.cumsum(-(-sizes // _ALIGN) * _ALIGN)
-        self.table = np.zeros((len(self.leaves), 4), dtype=np.int64)
+        self.table = np.zeros((len(self.leaves), loops.COLUMNS), dtype=np.int64)
         self.table[:, loops.PARAMETER] = [address(leaf.array) for leaf in self.leaves]
         self.table[:, loops.SIZE] = sizes
         self.table[1:, loops.START] = ends[:-1]
         averages = 0 if self.ema_decay is None else 1
         width = int(ends[-1]) if self.leaves else 0
+        self.rows = [leaf.array.shape[0] if leaf.array.ndim else 1 for leaf in self.leaves]
+        self.memory = [aligned_zeros(len(self.form.row_states), rows, self.dtype) for rows in self.rows]
+        self.table[:, loops.ROWS] = self.rows
+        self.table[:, loops.MEMORY] = [address(memory) for memory in self.memory]
         self.numbers = np.array([1.0, self.lr, self.sign, 0.0, 0.0, 0.0, *(flat[n] for n in self.form.arguments)])
         self.scalar = cast(Any, self.dtype.type)
         self._allocate(len(self.form.states) + averages, width)
@@ -83,7 +86,7 @@ class Group:
                     self.load(k, i, state.start(self.value(i), flat))
         if self.ema_decay is not None:
             for i in range(len(self.leaves)):
-                self.load(len(self.form.states), i, self.value(i))
+                self.load(len(self.form.states) + len(self.form.row_states), i, self.value(i))
 
     def bind(self, i: int, gradient: Array | tuple[Array, Array]) -> None:
         """Take the gradient of the i-th parameter: an array, or (ids, rows)."""
@@ -105,6 +108,11 @@ class Group:
 
     def run(self, mode: int) -> int:
         """One call of the kernels; the number of the first parameter with a non-finite gradient, or -1."""
+        if self.sparse and mode & loops.CHECK and mode != loops.CHECK:  # all gradients first, then the first change
+            bad = self.run(loops.CHECK)
+            if bad >= 0:
+                return bad
+            mode -= loops.CHECK
         bad = self.kernel(self.table, self.states, self.numbers, mode)
         if bad >= 0:
             return bad
@@ -119,9 +127,9 @@ class Group:
         slots = np.full(max(4, 1 << (2 * ids.size - 1).bit_length()), -1, dtype=np.int64)
         work = np.empty((2, ids.size), dtype=np.int64)
         start = int(self.table[i, loops.START])
-        buffer = np.empty(rows.shape[1], dtype=self.dtype)
+        buffer = np.empty((2, rows.shape[1]), dtype=self.dtype)
         bad: int = self.rows_kernel(
-            leaf.reshape(-1), ids, rows, buffer, self.states, start, self.numbers, mode, slots, work
+            leaf.reshape(-1), ids, rows, buffer, self.states, start, self.memory[i], self.numbers, mode, slots, work
         )
         return bad >= 0
 
@@ -130,13 +138,29 @@ class Group:
         array: Array = self.leaves[i].array
         return array
 
+    @property
+    def kept_names(self) -> list[str]:
+        """What is kept of a parameter: states, states by row, and the average."""
+        names = [state.name for state in (*self.form.states, *self.form.row_states)]
+        return names if self.ema_decay is None else [*names, AVERAGE]
+
+    def kept_shape(self, k: int, i: int) -> tuple[int, ...]:
+        """The shape of the k-th of `kept_names` of the i-th parameter."""
+        first = len(self.form.states)
+        by_row = first <= k < first + len(self.form.row_states)
+        return (self.rows[i],) if by_row else self.leaves[i].array.shape
+
     def saved(self, k: int, i: int) -> Array:
-        """A copy of state k of the i-th parameter."""
-        return self.state(k, i).copy()
+        """A copy of the k-th of `kept_names` of the i-th parameter."""
+        return self._kept(k, i).copy()
 
     def load(self, k: int, i: int, value: Any) -> None:
-        """Set state k of the i-th parameter to an array or a number."""
-        self.state(k, i)[...] = value
+        """Set the k-th of `kept_names` of the i-th parameter to an array or a number."""
+        self._kept(k, i)[...] = value
+
+    def _kept(self, k: int, i: int) -> Array:
+        first, rows = len(self.form.states), len(self.form.row_states)
+        return self.memory[i][k - first] if first <= k < first + rows else self.state(k if k < first else first, i)
 
     def lookahead(self, i: int, lr: float) -> Array:
         """The point where the i-th parameter's gradient is wanted, a new array."""
@@ -151,6 +175,16 @@ class Group:
         array = self.leaves[i].array
         start = int(self.table[i, loops.START])
         return self.states[k, start : start + array.size].reshape(array.shape)
+
+    def evaluated(self, i: int) -> Array | None:
+        """The weights to use of the i-th parameter, a new array, where they are not the point of the gradient."""
+        if self.form.evaluation is None:
+            return None
+        flat = flatten(self.hyperparameters)
+        states = [self.state(k, i) for k in range(len(self.form.states))]
+        values = (flat[name] for name in self.form.evaluation_arguments)
+        point: Array = np.asarray(self.form.evaluation(self.leaves[i].array, states, *values))
+        return point
 
     def average(self, i: int) -> Array:
         """The moving average of the i-th parameter, a view."""

@@ -22,6 +22,9 @@ SQUARES: Any = None
 COUNT: Any = 0
 DTYPE: Any = np.float32
 FINITE: Any = None
+STAGE: Any = None
+STAGED: Any = False
+MEMORIES: Any = 0
 AVERAGE: Any = None
 BITS: Any = np.int32
 EXPONENT: Any = 0x7F800000
@@ -35,7 +38,7 @@ CLIP_EPS = 1e-6  # of the norm, as torch.nn.utils.clip_grad_norm_ has it
 AHEAD, LINE = 8, 16
 
 # Columns of a table: one row a tensor.
-PARAMETER, GRADIENT, SIZE, START = 0, 1, 2, 3
+PARAMETER, GRADIENT, SIZE, START, ROWS, MEMORY, COLUMNS = 0, 1, 2, 3, 4, 5, 6
 
 # What a step is told in `numbers`; hyperparameters follow from VALUES on.
 STEP, LR, SCALE, KEEP, TAKE, SQUARED_NORM, VALUES = 0, 1, 2, 3, 4, 5, 6
@@ -78,10 +81,11 @@ def _step(p, g, states, start, t, lr, values):
 
 
 def _squares(g):
-    # In float64: the square of a float32 cannot overflow it. Compiled with leave to reorder, or it is not SIMD.
+    # In float64: the square of a float32 cannot overflow it. numba's float() leaves a float32 as it is, so it takes
+    # np.float64. Compiled with leave to reorder, or it is not SIMD.
     total = 0.0
     for i in range(g.size):
-        x = np.float64(g[i])  # float() of a float32 is a float32 to numba
+        x = np.float64(g[i])
         total += x * x
     return total
 
@@ -140,7 +144,46 @@ def _table(table, states, numbers, mode):
     return -1
 
 
-def _rows(parameter, ids, rows, buffer, states, start, numbers, mode, slots, work):
+def _tensors(table, states, numbers, mode):
+    """`_table` for a form with a stage: the sweep makes the direction of a tensor, the stage its step."""
+    if mode & CHECK:
+        for k in range(table.shape[0]):
+            if not FINITE(table[k, GRADIENT], table[k, SIZE]):
+                return k
+    if mode & NORM:
+        total = 0.0
+        for k in range(table.shape[0]):
+            total += SQUARES(carray(pointer(table[k, GRADIENT]), (table[k, SIZE],), DTYPE))
+        numbers[SQUARED_NORM] = total
+    if mode & RUN:
+        c = cast(COEFFICIENTS(int(numbers[STEP]), numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
+        scale = DTYPE(numbers[SCALE])
+        keep, take = DTYPE(numbers[KEEP]), DTYPE(numbers[TAKE])
+        largest = 0
+        for k in range(table.shape[0]):
+            largest = max(largest, table[k, SIZE])
+        work = np.empty(largest, DTYPE)
+        for k in range(table.shape[0]):
+            size, rows, start = table[k, SIZE], table[k, ROWS], table[k, START]
+            if size == 0:
+                continue
+            p = carray(pointer(table[k, PARAMETER]), (size,), DTYPE)
+            g = carray(pointer(table[k, GRADIENT]), (size,), DTYPE)
+            memory = carray(pointer(table[k, MEMORY]), (MEMORIES, rows), DTYPE)
+            direction = work[:size]
+            direction[:] = p
+            SWEEP(direction, g, states, start, scale, c)
+            STAGE(p.reshape((rows, size // rows)), direction.reshape((rows, size // rows)), memory, *c)
+            if numbers[TAKE] != 0.0:
+                AVERAGE(p, states[states.shape[0] - 1, start : start + size], keep, take)
+    return -1
+
+
+def _no_stage(p, direction, memory, *c):
+    pass
+
+
+def _rows(parameter, ids, rows, buffer, states, start, memory, numbers, mode, slots, work):
     """Update the rows `ids` of a table; the gradients of repeated ids are summed first, in the order they came.
 
     slots: (a power of two above ids.size,) of -1; work: (2, ids.size). Returns -1, or the first non-finite row.
@@ -150,7 +193,7 @@ def _rows(parameter, ids, rows, buffer, states, start, numbers, mode, slots, wor
         for j in range(ids.size):
             if not FINITE(rows[j].ctypes.data, width):
                 return j
-    if not mode & (NORM | RUN):
+    if not mode & (NORM | RUN) or width == 0:
         return -1
     following, firsts = work[0], work[1]
     mask = slots.size - 1
@@ -175,21 +218,31 @@ def _rows(parameter, ids, rows, buffer, states, start, numbers, mode, slots, wor
                 prefetch(parameter, soon + i)
                 for k in range(states.shape[0]):
                     prefetch(states[k], start + soon + i)
+            for k in range(memory.shape[0]):
+                prefetch(memory[k], ids[firsts[n + AHEAD]])
         j = firsts[n]
         g = rows[j]
         if following[j] >= 0:
-            buffer[:] = rows[j]
+            buffer[0] = rows[j]
             k = following[j]
             while k >= 0:
                 for i in range(width):
-                    buffer[i] += rows[k, i]
+                    buffer[0, i] += rows[k, i]
                 k = following[k]
-            g = buffer
+            g = buffer[0]
         if mode & NORM:
             total += SQUARES(g)
         if mode & RUN:
             first = ids[j] * width
-            SWEEP(parameter[first : first + width], g, states, start + first, scale, c)
+            p = parameter[first : first + width]
+            if STAGED:
+                direction = buffer[1]
+                direction[:] = p
+                SWEEP(direction, g, states, start + first, scale, c)
+                own = memory[:, ids[j] : ids[j] + 1]
+                STAGE(p.reshape((1, width)), direction.reshape((1, width)), own, *c)
+            else:
+                SWEEP(p, g, states, start + first, scale, c)
     if mode & NORM:
         numbers[SQUARED_NORM] += total
     return -1
@@ -210,13 +263,17 @@ def finite(dtype: Any) -> Compiled:
 
 
 def _parts(form: Form, dtype: Any) -> dict[str, Any]:
+    squares = specialise(_squares, dtype_name(dtype), fastmath=frozenset({"reassoc", "contract"}))
     return {
         "SWEEP": elementwise(form, dtype),
         "COEFFICIENTS": form.coefficients,
         "COUNT": len(form.arguments),
         "DTYPE": dtype,
         "FINITE": finite(dtype),
-        "SQUARES": specialise(_squares, dtype_name(dtype), fastmath=frozenset({"reassoc", "contract"})),
+        "SQUARES": squares,
+        "STAGED": form.stage is not None,
+        "STAGE": specialise(form.stage or _no_stage, form.name, cache=False, SQUARES=squares),
+        "MEMORIES": len(form.row_states),
     }
 
 
@@ -235,17 +292,19 @@ def sweep(form: Form, dtype: Any) -> Compiled:
 def table(form: Form, dtype: Any) -> Compiled:
     """table(table, states, numbers, mode): one step over many tensors.
 
-    table: (k, 4) int64: addresses of parameter and gradient, elements, first column in `states`. states: as for
-    `sweep`, one row more where weights are averaged. numbers: float64: see STEP .. VALUES. mode: CHECK | NORM | RUN.
+    table: (k, COLUMNS) int64: addresses of parameter and gradient, elements, first column in `states`, rows, address
+    of the states by row. states: as for `sweep`, one row more where weights are averaged. numbers: float64: see STEP
+    .. VALUES. mode: CHECK | NORM | RUN.
     """
-    return specialise(_table, f"{form.name}_{dtype_name(dtype)}", AVERAGE=_average, **_parts(form, dtype))
+    template = _table if form.stage is None else _tensors
+    return specialise(template, f"{form.name}_{dtype_name(dtype)}", AVERAGE=_average, **_parts(form, dtype))
 
 
 @functools.cache
 def rows(form: Form, dtype: Any) -> Compiled:
-    """rows(parameter, ids, rows, buffer, states, start, numbers, mode, slots, chain): the touched rows of one table.
+    """rows(parameter, ids, rows, buffer, states, start, memory, numbers, mode, slots, work): touched rows of one table.
 
-    parameter: the table, flat; ids: (m,) int64 in range; rows: (m, width) gradients; buffer: (width,); the rest as for
-    `table`. Cost is O(m * width), whatever the table's height.
+    parameter: the table, flat; ids: (m,) int64 in range; rows: (m, width) gradients; buffer: (2, width); memory:
+    (states by row, height); the rest as for `table`. Cost is O(m * width), whatever the table's height.
     """
     return specialise(_rows, f"{form.name}_{dtype_name(dtype)}", **_parts(form, dtype))

@@ -134,7 +134,7 @@ class Optimizer:
                 for i, leaf in enumerate(self._leaves)
                 if config.role_of(leaf.array.shape, (roles or {}).get(leaf.path[-1])) == role
             ]
-            own = Schedule("constant", 0) if rules.get(rule).constant_lr else schedule
+            own = schedule if rules.get(rule).scheduled else Schedule("constant", 0)
             convention = config.convention_of(rule)
             groups += self._groups(
                 rules.get(rule), hyperparameters, convention, positions, own, role, maximize=maximize
@@ -203,10 +203,15 @@ class Optimizer:
         *,
         maximize: object = False,
     ) -> list[Group]:
-        """The group of these leaves, or one for each dtype among them."""
+        """The group of these leaves, or one for each dtype (and form, where matrices have their own) among them."""
         if not isinstance(maximize, bool):
             raise InputError(f"maximize is {maximize!r}; it takes True or False")
-        dtypes = sorted({str(self._leaves[i].array.dtype) for i in positions}) or ["float32"]
+
+        def kind(i: int) -> tuple[str, bool]:
+            array = self._leaves[i].array
+            return str(array.dtype), rule.vector_form is not None and array.ndim != 2
+
+        members = [[i for i in positions if kind(i) == one] for one in sorted({kind(i) for i in positions})] or [[]]
         return [
             self._group_type(
                 rule,
@@ -215,11 +220,11 @@ class Optimizer:
                 schedule or Schedule("constant", 0),
                 role,
                 maximize,
-                [self._leaves[i] for i in positions if self._leaves[i].array.dtype == dtype],
-                [i for i in positions if self._leaves[i].array.dtype == dtype],
+                [self._leaves[i] for i in own],
+                own,
                 self.ema_decay,
             )
-            for dtype in dtypes
+            for own in members
         ]
 
     def _start(self, groups: list[Group]) -> None:
@@ -368,6 +373,20 @@ class Optimizer:
             for i, position in enumerate(group.positions):
                 points[position] = group.lookahead(i, rate)
         return structure(self._tree, iter(points))
+
+    def evaluation(self) -> Any:
+        """The weights to evaluate and to keep, as new arrays: for rules whose params are the point of the gradient.
+
+        Returns arrays in the structure of `params`: the averaged weights x of schedule_free_adamw, whose params hold
+        y; for other rules they are copies of the parameters.
+        """
+        self._initialise()
+        found: list[Array] = [leaf.array for leaf in self._leaves]
+        for group in self.groups:
+            for i, position in enumerate(group.positions):
+                point = group.evaluated(i)
+                found[position] = found[position].copy() if point is None else point
+        return structure(self._tree, iter(found))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere: step count and, by group, rule, hyperparameters and state arrays."""

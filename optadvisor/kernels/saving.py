@@ -11,7 +11,6 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.group import Group
 
 FORMAT = 1
-AVERAGE = "average"
 
 
 def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                     for leaf in group.leaves
                 ],
                 "state": {
-                    name: [group.saved(k, i) for i in range(len(group.leaves))] for k, name in enumerate(_names(group))
+                    name: [group.saved(k, i) for i in range(len(group.leaves))] for k, name in enumerate(group.kept_names)
                 },
             }
             for group in groups
@@ -41,14 +40,10 @@ def load_state_dict(state: Mapping[str, Any], groups: Sequence[Group]) -> int:
     """Copy saved state into the groups; the number of steps done. InputError before anything has changed."""
     steps = _check(state, groups)
     for group, saved in zip(groups, state["groups"], strict=True):
-        for k, name in enumerate(_names(group)):
+        for k, name in enumerate(group.kept_names):
             for i in range(len(group.leaves)):
                 group.load(k, i, saved["state"][name][i])
     return steps
-
-
-def _names(group: Group) -> list[str]:
-    return [state.name for state in group.form.states] + ([] if group.ema_decay is None else [AVERAGE])
 
 
 def _check(state: Mapping[str, Any], groups: Sequence[Group]) -> int:
@@ -80,17 +75,18 @@ def _check_group(where: str, group: Group, saved: Mapping[str, Any]) -> None:
         was, is_now = f"{param['dtype']}{list(param['shape'])}", f"{leaf.array.dtype}{list(leaf.array.shape)}"
         if was != is_now:
             raise InputError(f"{where}: {leaf.name} was {was}, this optimizer has {is_now}")
-    for name in _names(group):
+    for k, name in enumerate(group.kept_names):
         if name not in saved["state"]:
             raise InputError(f"{where}: state {name!r} is missing; found {sorted(saved['state'])}")
         arrays = saved["state"][name]
         if len(arrays) != len(group.leaves):
             raise InputError(f"{where}: state {name!r} has {len(arrays)} arrays for {len(names)} parameters")
-        for leaf, array in zip(group.leaves, arrays, strict=True):
-            found = f"{np.asarray(array).dtype}{list(np.shape(array))}"
-            expected = f"{leaf.array.dtype}{list(leaf.array.shape)}"
+        for i, (leaf, array) in enumerate(zip(group.leaves, arrays, strict=True)):
+            own = group.kept_shape(k, i)
+            found, expected = f"{np.asarray(array).dtype}{list(np.shape(array))}", f"{group.dtype}{list(own)}"
             if found != expected:
-                raise InputError(f"{where}: state {name!r} of {leaf.name} is {found}, the parameter is {expected}")
-    unexpected = sorted(set(saved["state"]) - set(_names(group)))
+                whose = "the parameter" if own == leaf.array.shape else "this optimizer's"
+                raise InputError(f"{where}: state {name!r} of {leaf.name} is {found}, {whose} is {expected}")
+    unexpected = sorted(set(saved["state"]) - set(group.kept_names))
     if unexpected:
         raise InputError(f"{where}: state {unexpected[0]!r} is not one of {group.form.name}'s")

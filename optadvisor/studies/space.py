@@ -31,7 +31,7 @@ def decode(
             values[hyperparameter.name] = value
         else:
             values[hyperparameter.name][axis.index] = value
-    if rule.constant_lr:
+    if not rule.scheduled:
         schedule = Schedule("constant", 0, schedule.total_steps)
     return OptimizerConfig.of(optimizer, values, schedule, provenance=provenance)
 

@@ -29,6 +29,7 @@ GRADIENT: Any = None
 EVALUATE: Any = None
 SWEEP: Any = None
 LOOKAHEAD: Any = False
+EVALUATION: Any = None
 
 CURVE_POINTS = 5
 
@@ -60,7 +61,7 @@ class Start:
     work: tuple[Any, ...]
 
 
-def _train(theta, cut, data, rows, work, rates, states, decayed, plain, momentum, marks, curve):
+def _train(theta, cut, data, rows, work, rates, states, decayed, plain, momentum, spot, marks, curve):
     """Returns the steps done: fewer than asked for where the loss stopped being finite."""
     grad = np.empty_like(theta)
     ahead = np.empty_like(theta)
@@ -77,9 +78,13 @@ def _train(theta, cut, data, rows, work, rates, states, decayed, plain, momentum
         SWEEP(theta[:cut], grad[:cut], states, 0, t + 1, rates[t], decayed)
         SWEEP(theta[cut:], grad[cut:], states, cut, t + 1, rates[t], plain)
         if mark < marks.size and t + 1 == marks[mark]:
-            curve[mark, 0], curve[mark, 1] = EVALUATE(theta, data, 0, work)
+            curve[mark, 0], curve[mark, 1] = EVALUATE(EVALUATION(theta, states, *spot), data, 0, work)
             mark += 1
     return rows.shape[0]
+
+
+def _as_it_is(theta, states):
+    return theta
 
 
 @functools.cache
@@ -97,29 +102,36 @@ def _loop(program: Program, form: Form) -> Compiled:
         EVALUATE=_evaluation(program),
         SWEEP=loops.sweep(form, np.float32),
         LOOKAHEAD=form.lookahead,
+        EVALUATION=specialise(form.evaluation or _as_it_is, form.name, cache=False),
     )
 
 
 def train(program: Program, config: OptimizerConfig, seed: int, start: Start) -> TrialRecord:
     """Train from `start` under a config; a loss that stops being finite ends it as diverged.
 
-    Errors: InputError for a config that this task cannot run (a hybrid: it has no embeddings).
+    Errors: InputError for a config that this task cannot run (a hybrid: it has no embeddings; a rule that needs whole
+    tensors: the parameters are one flat array).
     """
     roles = config.roles()
     rule, dense = roles["dense"]
     other, plain = roles.get("no_decay", roles["dense"])
     if "embedding" in roles or other != rule:
         raise InputError(f"optimizer {config.optimizer!r} has parts that {program.name} has not: pick a dense rule")
+    if not rules.get(rule).elementwise:
+        raise InputError(f"optimizer {rule!r} needs whole tensors, {program.name} is one flat array: pick another rule")
     steps = len(start.rows)
     form = rules.get(rule).form(dense, config.convention_of(rule))
     schedule = Schedule.from_dict(config.schedule).resolve(steps)
     flat = flatten(dense)
+    states = _initial_states(form, start.theta, flat)
+    spot = tuple(flat[name] for name in form.evaluation_arguments)
     arguments = (
         flat["lr"] * _factors(schedule, steps),
-        _initial_states(form, start.theta, flat),
+        states,
         tuple(flat[name] for name in form.arguments),
         tuple(flatten(plain)[name] for name in form.arguments),
         flat.get("momentum", 0.0),
+        spot,
         np.unique(np.linspace(0, steps, CURVE_POINTS + 1, dtype=np.int64)[1:].clip(1)),
     )
     loop = _compiled(program, form, start, arguments)
@@ -132,7 +144,8 @@ def train(program: Program, config: OptimizerConfig, seed: int, start: Start) ->
         values[-1] = math.inf
     metrics = {"validation_accuracy": float(curve[-1, 1])}
     if done == steps:
-        loss, accuracy = _evaluation(program)(start.theta, start.data, 1, start.work)
+        weights = form.evaluation(start.theta, states, *spot) if form.evaluation else start.theta
+        loss, accuracy = _evaluation(program)(weights, start.data, 1, start.work)
         metrics.update(test_loss=float(loss), test_accuracy=float(accuracy))
     return TrialRecord(
         config,

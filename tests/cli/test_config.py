@@ -33,6 +33,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "rmsprop": {"lr": 0.003, "alpha": 0.9, "eps": 1e-7, "momentum": 0.3, "centered": True, "weight_decay": 0.01},
     "adam": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True, "weight_decay": 0.01},
     "adamw": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True, "weight_decay": 0.3},
+    "nadam": {"lr": 0.003, "betas": [0.8, 0.99], "eps": 1e-7, "weight_decay": 0.01, "momentum_decay": 0.1},
+    "radam": {"lr": 0.003, "betas": [0.8, 0.9], "eps": 1e-7, "weight_decay": 0.01},
 }
 SCHEDULES = [
     Schedule("constant", 0, 100),
@@ -41,6 +43,7 @@ SCHEDULES = [
     Schedule("warmup_cosine", 10, 100, 0.05),
 ]
 TORCH_NAMES = {"momentum": "SGD", "nag": "SGD", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
+TORCH_NAMES.update(nadam="NAdam", radam="RAdam")
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +115,8 @@ def test_a_damaged_file(run, data_folder: Path):
     ("config", "reason"),
     [
         (OptimizerConfig.of("ftrl"), "torch.optim has no ftrl: use --framework numpy"),
+        (OptimizerConfig.of("lion"), "torch.optim has no lion: use --framework numpy"),
+        (OptimizerConfig.of("muon"), "torch.optim.Muon iterates in bfloat16 and takes matrices alone"),
         (HYBRID, "a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy"),
     ],
 )
@@ -243,8 +248,9 @@ def test_torch_code_updates_as_the_kernels_do(rule: str, tmp_path: Path):
         optimizer.step()
         scheduler.step()
         ours.step(grads)
-    np.testing.assert_allclose(params["w"], model.weight.detach().numpy(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(params["b"], model.bias.detach().numpy(), rtol=1e-9, atol=1e-12)
+    rtol = 1e-6 if rule == "nadam" else 1e-9  # PyTorch keeps NAdam's product of momenta in float32
+    np.testing.assert_allclose(params["w"], model.weight.detach().numpy(), rtol=rtol, atol=rtol / 1000)
+    np.testing.assert_allclose(params["b"], model.bias.detach().numpy(), rtol=rtol, atol=rtol / 1000)
 
 
 @pytest.mark.parity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optadvisor.advisor.guide import family
+from optadvisor.advisor.guide import described, family
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
 
@@ -18,9 +18,11 @@ def test_text_says_what_the_guide_says(run, name):
     assert ran.err == ""
     assert "\x1b" not in ran.out
     text = " ".join(ran.out.split())
-    for row in family(name):
-        for part in (row.row, row.direction, row.step_size, row.fixes, row.strengths, row.weaknesses, row.use_for):
+    for row in described(name):
+        for part in (row.name, row.direction, row.step_size, row.fixes, row.strengths, row.weaknesses, row.use_for):
             assert " ".join(part.split()) in text
+    assert all(row.row in text for row in family(name))
+    assert ("Outside the guide" in text) == (not family(name))
     for label in ("direction", "step size", "fixes", "strengths", "weaknesses", "use for"):
         assert label in text
 
@@ -51,7 +53,8 @@ def test_json_holds_the_same(run, name):
     data = run("explain", name, "--format", "json").json
     assert data["optimizer"] == name
     assert [row["row"] for row in data["families"]] == [row.row for row in family(name)]
-    assert data["guide"]
+    assert bool(data["guide"]) == bool(data["families"]) == (not data["beyond"])
+    assert [row["row"] for row in data["beyond"]] == ([] if data["families"] else ["-"])
     if name != HYBRID:
         assert {h["name"]: h["default"] for h in data["hyperparameters"]} == {
             key: list(value) if isinstance(value, tuple) else value for key, value in RULES[name].defaults.items()

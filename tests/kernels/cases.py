@@ -75,6 +75,28 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"l2": 0.1},
         {"lr": 0.3, "beta": 0.5, "l1": 0.2, "l2": 0.3},
     ],
+    "rowwise_adagrad": [{}, {"lr": 0.1, "eps": 1e-6}, {"weight_decay": 0.05}],
+    "nadam": [
+        {},
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6},
+        {"momentum_decay": 0.0},
+        {"weight_decay": 0.05, "momentum_decay": 0.5},
+    ],
+    "radam": [{}, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6}, {"betas": (0.9, 0.5)}, {"weight_decay": 0.05}],
+    "lamb": [{}, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-8}, {"weight_decay": 0.0}, {"weight_decay": 0.1}],
+    "lion": [{}, {"lr": 1e-3, "betas": (0.95, 0.98)}, {"weight_decay": 0.0}, {"weight_decay": 1.0}],
+    "muon": [
+        {},
+        {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
+        {"nesterov": False},
+        {"match_rms": True, "lr": 1e-3, "adam_lr_factor": 1.0, "betas": (0.8, 0.99), "eps": 1e-8},
+    ],
+    "schedule_free_adamw": [
+        {},
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6},
+        {"weight_decay": 0.1},
+        {"warmup_steps": 50.0, "weight_decay": 0.01},
+    ],
 }
 
 # Keywords that a convention has not: it refuses them (test_optimizer_errors.py).

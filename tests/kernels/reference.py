@@ -238,6 +238,84 @@ def paper_adamw(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, 
     eta = lr / alpha if alpha > 0 else 0.0
     step = adam_step(np.zeros_like(p), g, state, t, 1.0, h)
     return p + eta * (alpha * step - h["weight_decay"] * p)
+def rowwise_adagrad(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    g = g + h["weight_decay"] * p
+    table = g.reshape(g.shape[0] if g.ndim else 1, -1)
+    total = state.get("sum", np.zeros(len(table))) + (table**2).mean(axis=1)
+    state["sum"] = total
+    return p - lr * (table / (np.sqrt(total) + h["eps"])[:, None]).reshape(p.shape)
+
+
+def nadam(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    g = g + h["weight_decay"] * p
+    (b1, b2), nothing = h["betas"], np.zeros_like(p)
+    mu = [b1 * (1 - 0.5 * 0.96 ** (i * h["momentum_decay"])) for i in range(1, t + 2)]
+    m = b1 * state.get("exp_avg", nothing) + (1 - b1) * g
+    s = b2 * state.get("exp_avg_sq", nothing) + (1 - b2) * g**2
+    state["exp_avg"], state["exp_avg_sq"] = m, s
+    mean = mu[t] * m / (1 - np.prod(mu)) + (1 - mu[t - 1]) * g / (1 - np.prod(mu[:t]))
+    return p - lr * mean / (np.sqrt(s / (1 - b2**t)) + h["eps"])
+
+
+def radam(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    g = g + h["weight_decay"] * p
+    (b1, b2), nothing = h["betas"], np.zeros_like(p)
+    m = b1 * state.get("exp_avg", nothing) + (1 - b1) * g
+    s = b2 * state.get("exp_avg_sq", nothing) + (1 - b2) * g**2
+    state["exp_avg"], state["exp_avg_sq"] = m, s
+    rho = 2 / (1 - b2) - 1
+    rho_t = rho - 2 * t * b2**t / (1 - b2**t)
+    if rho_t <= 5:
+        return p - lr * m / (1 - b1**t)
+    r = np.sqrt((rho_t - 4) * (rho_t - 2) * rho / ((rho - 4) * (rho - 2) * rho_t))
+    return p - lr * r * m / (1 - b1**t) * np.sqrt(1 - b2**t) / (np.sqrt(s) + h["eps"])
+
+
+def lamb(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    (b1, b2), nothing = h["betas"], np.zeros_like(p)
+    m = b1 * state.get("exp_avg", nothing) + (1 - b1) * g
+    s = b2 * state.get("exp_avg_sq", nothing) + (1 - b2) * g**2
+    state["exp_avg"], state["exp_avg_sq"] = m, s
+    u = (m / (1 - b1**t)) / (np.sqrt(s / (1 - b2**t)) + h["eps"]) + h["weight_decay"] * p
+    sizes = np.sqrt((p**2).sum()), np.sqrt((u**2).sum())
+    return p - lr * (sizes[0] / sizes[1] if min(sizes) > 0 else 1.0) * u
+
+
+def lion(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    (b1, b2), m = h["betas"], state.get("exp_avg", np.zeros_like(p))
+    state["exp_avg"] = b2 * m + (1 - b2) * g
+    return p - lr * (np.sign(b1 * m + (1 - b1) * g) + h["weight_decay"] * p)
+
+
+def muon(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    if p.ndim != 2:
+        return adamw(p, g, state, t, lr * h["adam_lr_factor"], {**h, "amsgrad": False})
+    beta = h["momentum"]
+    v = beta * state.get("momentum_buffer", np.zeros_like(p)) + (1 - beta) * g
+    state["momentum_buffer"] = v
+    x = beta * v + (1 - beta) * g if h["nesterov"] else v
+    x = x / max(np.linalg.norm(x), 1e-7)
+    # As the paper has it: an odd polynomial of the singular values. The kernel never decomposes anything.
+    left, values, right = np.linalg.svd(x, full_matrices=False)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    height, width = p.shape
+    ratio = 0.2 * np.sqrt(max(height, width)) if h["match_rms"] else np.sqrt(max(1, height / width))
+    return p * (1 - lr * h["weight_decay"]) - lr * ratio * (left * values) @ right
+
+
+def schedule_free_adamw(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
+    """Algorithm 1 of the paper with x, y and z all written out; p is y."""
+    b1, b2 = h["betas"]
+    z = state.get("z", p)
+    x = (p - (1 - b1) * z) / b1
+    s = b2 * state.get("exp_avg_sq", np.zeros_like(p)) + (1 - b2) * g**2
+    rates = [min(1.0, i / h["warmup_steps"]) if h["warmup_steps"] else 1.0 for i in range(1, t + 1)]
+    z = z - lr * rates[-1] * (g / (np.sqrt(s / (1 - b2**t)) + h["eps"]) + h["weight_decay"] * p)
+    c = rates[-1] ** 2 / sum(rate**2 for rate in rates)
+    x = (1 - c) * x + c * z
+    state["z"], state["exp_avg_sq"] = z, s
+    return b1 * x + (1 - b1) * z
 
 
 ORACLES: dict[tuple[str, str], Oracle] = {
@@ -266,6 +344,13 @@ ORACLES: dict[tuple[str, str], Oracle] = {
     ("adamw", "optax"): optax_adamw,
     ("ftrl", "pytorch"): ftrl,
     ("ftrl", "keras"): keras_ftrl,
+    ("rowwise_adagrad", "pytorch"): rowwise_adagrad,
+    ("nadam", "pytorch"): nadam,
+    ("radam", "pytorch"): radam,
+    ("lamb", "pytorch"): lamb,
+    ("lion", "pytorch"): lion,
+    ("muon", "pytorch"): muon,
+    ("schedule_free_adamw", "pytorch"): schedule_free_adamw,
 }
 
 

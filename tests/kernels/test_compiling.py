@@ -137,7 +137,7 @@ def test_nothing_is_cached_beside_the_source():
 # Prints the optimised LLVM of the float32 kernels of all forms, compiled here: a cached kernel has none.
 LLVM = """
 import numpy as np
-from optadvisor.kernels.loops import sweep, table
+from optadvisor.kernels.loops import COLUMNS, sweep, table
 from optadvisor.kernels.rules import RULES, Form
 from tests.kernels.cases import CASES
 
@@ -158,7 +158,7 @@ for form in forms.values():
     one = np.zeros(16, np.float32)
     states = np.zeros((len(form.states), 16), np.float32)
     show(form.name, sweep(form, np.float32).function, one, one, states, 0, 1, 0.1, (0.5,) * len(form.arguments))
-none = np.zeros((0, 4), np.int64), np.zeros((0, 16), np.float32), np.ones(16), 0
+none = np.zeros((0, COLUMNS), np.int64), np.zeros((0, 16), np.float32), np.ones(16), 0
 show("table", table(forms["sgd"], np.float32).function, *none)
 """
 

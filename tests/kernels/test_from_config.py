@@ -43,7 +43,7 @@ def test_a_plain_config_is_the_optimizer_with_its_keywords(case: Case):
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if not RULES[rule].constant_lr])
+@pytest.mark.parametrize("rule", [rule for rule in RULES if RULES[rule].scheduled])
 def test_schedule_sets_the_rate_of_each_step(rule: str):
     schedule = Schedule("warmup_cosine", warmup_fraction=0.2, floor=0.1)
     config = OptimizerConfig(rule, {"lr": 0.05}, schedule.to_dict())

@@ -226,9 +226,9 @@ def test_no_parameters_are_no_error(empty: Any):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_second_step_compiles_nothing(case: Case, dtype: type):
-    optimizer = Optimizer(case.rule, [start((3,), dtype)], convention=case.convention, **case.hyperparameters)
+    optimizer = Optimizer(case.rule, [start((3, 1), dtype)], convention=case.convention, **case.hyperparameters)
     kernel: Any = optimizer.groups[0].kernel
-    for t, gradient in enumerate(noise((3,), 3, dtype)):
+    for t, gradient in enumerate(noise((3, 1), 3, dtype)):
         optimizer.step([gradient], lr=None if t else np.float32(0.1))
         assert len(kernel.signatures) == 1
     other = Optimizer(case.rule, {"a": start((2, 2), dtype)}, convention=case.convention, **case.hyperparameters)

@@ -262,7 +262,7 @@ def test_every_rule_descends_a_parabola(case: Case, dtype: type):
     p = start(SHAPE, dtype)
     first = float(np.abs(p).max())
     optimizer = Optimizer(
-        case.rule, [p], convention=case.convention, lr={"ftrl": 2.0, "adagrad": 0.5}.get(case.rule, 0.02)
+        case.rule, [p], convention=case.convention, lr={"ftrl": 2.0, "adagrad": 0.5, "rowwise_adagrad": 0.5}.get(case.rule, 0.02)
     )
     for _ in range(500):
         (point,) = optimizer.lookahead()
@@ -345,6 +345,7 @@ def test_any_hyperparameters_agree_with_the_oracle(case: Case):
         optimizer = Optimizer(case.rule, [p], convention=case.convention, **values)
         for row in rows:
             optimizer.step([row])
-        assert distance(p, expected) < 1e-9
+        # lamb at lr = 1 takes a tensor that only decays to exactly 0: then nothing but rounding of the start is left.
+        assert distance(p, expected) < 1e-9 or np.abs(p - expected).max() < 1e-14
 
     check()

@@ -28,11 +28,20 @@ STATES = {
     "adam": [({}, 2), ({"amsgrad": True}, 3)],
     "adamw": [({}, 2), ({"amsgrad": True}, 3)],
     "ftrl": [({}, 2), ({"l1": 0.1}, 2)],
+    "rowwise_adagrad": [({}, 0)],
+    "nadam": [({}, 2)],
+    "radam": [({}, 2)],
+    "lamb": [({}, 2)],
+    "lion": [({}, 1)],
+    "muon": [({}, 1)],
+    "schedule_free_adamw": [({}, 2)],
 }
+GUIDE = ["sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw", "ftrl"]
+BEYOND = ["rowwise_adagrad", "nadam", "radam", "lamb", "lion", "muon", "schedule_free_adamw"]
 
 
 def test_registry_in_order_of_lineage():
-    assert list(RULES) == ["sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw", "ftrl"]
+    assert list(RULES) == GUIDE + BEYOND
     assert all(name == rule.id for name, rule in RULES.items())
 
 
@@ -43,10 +52,12 @@ def test_rows_of_the_guide_are_each_told_once():
 
 @RECORDS
 def test_texts_are_there(rule: Rule):
-    assert all([rule.id, rule.title, rule.formula, rule.paper, rule.families, rule.conventions])
+    assert all([rule.id, rule.title, rule.formula, rule.paper, rule.described, rule.conventions])
+    assert bool(rule.families) == (rule.beyond is None) == (rule.id in GUIDE)
+    assert rule.beyond is None or rule.beyond.row == "-"
     assert rule.decay in ("coupled", "decoupled", "none")
     assert (rule.decay != "none") == rule.decays
-    for family in rule.families:
+    for family in rule.described:
         assert all(vars(family).values())
     for h in rule.hyperparameters:
         assert h.text
@@ -88,7 +99,13 @@ def test_forms_take_what_the_record_offers(rule: Rule):
     flat = {name for h in rule.hyperparameters for name in flat_names(h.name, h.default)} | {"lr_max"}
     for convention in rule.conventions:
         form = rule.form(rule.defaults, convention)
+        if rule.vector_form:
+            assert set(rule.vector_form(rule.defaults, convention).arguments) <= flat
+        if form.stage:
+            taken = set(inspect.signature(form.stage).parameters) - {"p", "direction", "memory"}
+            assert taken == set(list(inspect.signature(form.update).parameters)[2 + len(form.states) :])
         assert set(form.arguments) <= flat
+        assert set(form.evaluation_arguments) <= flat
         for state in form.states:
             assert state.text
             if state.initial is not None:

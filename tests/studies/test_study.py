@@ -389,6 +389,13 @@ def test_numbers_as_people_write_them():
     assert (len(result.trials), result.seed, result.best.provenance["steps"]) == (2, 10, 5)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.elementwise])
+def test_a_rule_that_needs_whole_tensors_is_refused_at_once(rule: str, data_folder: Path):
+    with pytest.raises(InputError, match=f"optimizer '{rule}' needs whole tensors.*pick an element-wise rule"):
+        oa.tune("digits-mlp", optimizers=["adamw", rule])
+    assert not data_folder.exists()
+
+
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.elementwise])
 def test_every_rule_can_be_studied(rule: str):
     assert tune(optimizers=[rule], trials=2).best.optimizer == rule

@@ -28,7 +28,12 @@ RATES = {
     "adam": 1e-2,
     "adamw": 1e-2,
     "ftrl": 1.0,
+    "nadam": 1e-2,
+    "radam": 5e-2,
+    "lion": 5e-3,
+    "schedule_free_adamw": 1e-2,
 }
+TRAINED = [name for name, rule in RULES.items() if rule.elementwise]
 SETTINGS: dict[str, dict[str, Any]] = {
     "momentum": {"dampening": 0.5, "weight_decay": 0.01},
     "nag": {"weight_decay": 0.01},
@@ -37,6 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "adam": {"amsgrad": True, "weight_decay": 0.01},
     "adamw": {"weight_decay": 0.5},
     "ftrl": {"l1": 1e-3, "l2": 1e-3},
+    "lion": {"weight_decay": 0.5},
+    "schedule_free_adamw": {"weight_decay": 0.1, "warmup_steps": 5.0},
 }
 
 
@@ -67,7 +74,7 @@ def plain(config: OptimizerConfig, seed: int = 0, steps: int = STEPS) -> Start:
     return start
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", TRAINED)
 def test_the_compiled_loop_equals_a_plain_one(rule: str):
     config = config_of(rule)
     np.testing.assert_allclose(compiled(config).theta, plain(config).theta, rtol=0, atol=2e-5)
@@ -144,7 +151,7 @@ def test_a_short_training_has_a_value(steps: int):
     assert points[-1] == steps
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", TRAINED)
 @pytest.mark.parametrize("lr", [1e6, 1e38])
 def test_a_huge_learning_rate_is_a_result(rule: str, lr: float):
     """Either it diverges, which is inf, or its loss is finite: never an exception, never nan."""
@@ -164,6 +171,30 @@ def test_divergence_is_a_result():
     assert kept["diverged"] is True
     assert kept["curve"][-1] == [20, None]
     assert kept["metrics"] == {"validation_accuracy": None}
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if name not in TRAINED])
+def test_a_rule_that_needs_whole_tensors_is_refused(rule: str):
+    with pytest.raises(InputError, match=f"'{rule}' needs whole tensors, digits_mlp is one flat array"):
+        digits.run(OptimizerConfig.of(rule), seed=0, steps=5)
+
+
+def test_schedule_free_is_evaluated_at_its_average():
+    """Trained in the compiled loop, evaluated at x; a plain loop finds the same x."""
+    config = config_of("schedule_free_adamw")
+    record = digits.run(config, seed=0, steps=STEPS)
+    start = digits.start(0, STEPS)
+    params = dict(zip(("w1", "w2", "b1", "b2"), digits._views(start.theta), strict=True))
+    optimizer = Optimizer.from_config(config, params, STEPS)
+    grad, x = np.empty_like(start.theta), np.empty_like(start.theta)
+    for rows in start.rows:
+        digits.gradient(start.theta, start.data, rows, grad, start.work)
+        optimizer.step(dict(zip(params, digits._views(grad), strict=True)))
+    for view, name in zip(digits._views(x), params, strict=True):
+        view[...] = optimizer.evaluation()[name]
+    at_x, at_y = (digits.evaluate(point, start.data, 0, start.work)[0] for point in (x, start.theta))
+    assert record.value == pytest.approx(at_x, rel=1e-4)
+    assert abs(at_x - at_y) > 1e-3 * at_x
 
 
 def test_hybrid_is_refused():

@@ -15,6 +15,7 @@ from optadvisor.kernels.compiling import Compiled, specialise
 from optadvisor.kernels.cuda import loops as kernels
 from optadvisor.kernels.cuda import target
 from optadvisor.kernels.cuda.arrays import DeviceArray
+from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.group import Group
 from optadvisor.kernels.rules import Form
 
@@ -90,6 +91,8 @@ class DeviceGroup(Group):
     session: Session  # set by `placed`
 
     def _allocate(self, rows: int, width: int) -> None:
+        if self.form.stage is not None or self.form.row_states or self.form.evaluation is not None:
+            raise InputError(f"{self.rule.id} needs more than one element at a time, which runs on the CPU only so far")
         self._rows, self._width = rows, width
 
     def placed(self, session: Session) -> None:

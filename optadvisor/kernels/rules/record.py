@@ -103,6 +103,13 @@ class Form:
     parameters are hyperparameters by name (betas as beta1 and beta2), or lr_max, the peak of the schedule; t counts
     from 1.
     lookahead: the gradient belongs to the point p - lr*momentum*v, which the caller asks for.
+
+    stage(p, direction, memory, *coefficients), where a step needs more than one element: `update` then returns the
+    direction in place of p, and the stage turns it into the step of a whole tensor, in place. p, direction: (rows,
+    width), a row is what one index of the first axis holds; direction may be overwritten; memory: (row_states, rows),
+    one number a row. SQUARES(x) is put in: the sum of squares of a 1-d array, in float64. With a sparse form, it is
+    called for single rows too.
+    evaluation(p, states, ...): where the weights to use are not the point of the gradient; the rest by name.
     """
 
     name: str
@@ -110,16 +117,27 @@ class Form:
     coefficients: Callable[..., tuple[float, ...]]
     states: tuple[State, ...] = ()
     lookahead: bool = False
+    stage: Callable[..., None] | None = None
+    row_states: tuple[State, ...] = ()
+    evaluation: Callable[..., Any] | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """Names of the hyperparameters that `coefficients` takes after t and lr."""
         return tuple(inspect.signature(self.coefficients).parameters)[2:]
 
+    @property
+    def evaluation_arguments(self) -> tuple[str, ...]:
+        """Names of the hyperparameters that `evaluation` takes after p and states."""
+        return tuple(inspect.signature(self.evaluation).parameters)[2:] if self.evaluation else ()
+
 
 @dataclass(frozen=True)
 class Family:
-    """A row G1..G11 of the selection guide: the answers to its two questions, and what the row claims."""
+    """A row G1..G11 of the selection guide: the answers to its two questions, and what the row claims.
+
+    A rule outside the guide is described in the same words; its row is OUTSIDE.
+    """
 
     row: str
     name: str
@@ -131,12 +149,17 @@ class Family:
     use_for: str
 
 
+OUTSIDE = "-"
+
+
 @dataclass(frozen=True)
 class Rule:
     """An update rule. `form(hyperparameters, convention)` picks what is compiled; the first convention is the default.
 
     meanings: for a rule of several conventions, what each says, in one line that names its source. `form` refuses
     (InputError) what a convention does not have.
+    vector_form: the same for parameters that are not matrices, where they take another rule. families: the guide's
+    rows on it; beyond: the description of a rule that the guide does not have.
     """
 
     id: str
@@ -153,6 +176,9 @@ class Rule:
     constant_lr: bool = False  # its state is in units of 1/lr: no schedule, no lr of 0
     notes: str = ""
     meanings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    beyond: Family | None = None
+    vector_form: Callable[[Mapping[str, Value], str], Form] | None = None
+    schedule_free: bool = False  # an average of the weights does what a schedule does for others
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -165,6 +191,27 @@ class Rule:
     @property
     def decays(self) -> bool:
         return "weight_decay" in self.names
+
+    @property
+    def described(self) -> tuple[Family, ...]:
+        """The guide's rows, or what is said of a rule outside the guide."""
+        return self.families or ((self.beyond,) if self.beyond else ())
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it takes other schedules than constant."""
+        return not (self.constant_lr or self.schedule_free)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element's step depends on that element alone."""
+        return self.form(self.defaults, self.conventions[0]).stage is None
+
+    def check_schedule(self, name: str, where: str = "") -> None:
+        """InputError for a schedule other than constant, where the rule takes no other."""
+        if not self.scheduled and name != "constant":
+            why = "averages its weights in place of a schedule" if self.schedule_free else "keeps its state in units of 1/lr"
+            raise InputError(f"{where or self.id} {why}: its schedule is constant, not {name}")
 
     def hyperparameter(self, name: str) -> Hyperparameter:
         for h in self.hyperparameters:
