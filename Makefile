@@ -43,7 +43,7 @@ run: $(STAMP)
 	$(BIN)/optadvisor config digits-mlp --framework torch
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -73,6 +73,7 @@ wheel: $(STAMP)
 bench: $(TORCH_STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/digits_study.py
+	$(BIN)/python benchmarks/kernels.py --markdown docs/performance-table.md --picture docs/performance.png
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
