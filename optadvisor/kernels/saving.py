@@ -28,7 +28,8 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                     for leaf in group.leaves
                 ],
                 "state": {
-                    name: [group.saved(k, i) for i in range(len(group.leaves))] for k, name in enumerate(group.kept_names)
+                    name: [group.saved(k, i) for i in range(len(group.leaves))]
+                    for k, name in enumerate(group.kept_names)
                 },
             }
             for group in groups

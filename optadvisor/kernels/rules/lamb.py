@@ -25,9 +25,7 @@ def stage(p, direction, memory, lr, scale, root_scale, keep1, take1, keep2, take
         flat[i] -= rate * towards[i]
 
 
-def coefficients(
-    t: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float
-) -> tuple[float, ...]:
+def coefficients(t: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float) -> tuple[float, ...]:
     return (
         lr,
         1.0 / (1.0 - beta1**t),

@@ -13,9 +13,7 @@ def update(p, g, m, s, adaptive, plain, keep1, take1, keep2, take2, eps, l2):
     return p - (adaptive * (m / (math.sqrt(s) + eps)) + plain * m), m, s
 
 
-def coefficients(
-    t: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float
-) -> tuple[float, ...]:
+def coefficients(t: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float) -> tuple[float, ...]:
     rate = lr / (1.0 - beta1**t)
     correction = 1.0 - beta2**t
     longest = 2.0 / (1.0 - beta2) - 1.0

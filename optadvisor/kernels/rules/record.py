@@ -210,7 +210,11 @@ class Rule:
     def check_schedule(self, name: str, where: str = "") -> None:
         """InputError for a schedule other than constant, where the rule takes no other."""
         if not self.scheduled and name != "constant":
-            why = "averages its weights in place of a schedule" if self.schedule_free else "keeps its state in units of 1/lr"
+            why = (
+                "averages its weights in place of a schedule"
+                if self.schedule_free
+                else "keeps its state in units of 1/lr"
+            )
             raise InputError(f"{where or self.id} {why}: its schedule is constant, not {name}")
 
     def hyperparameter(self, name: str) -> Hyperparameter:
