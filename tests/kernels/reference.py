@@ -238,6 +238,8 @@ def paper_adamw(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, 
     eta = lr / alpha if alpha > 0 else 0.0
     step = adam_step(np.zeros_like(p), g, state, t, 1.0, h)
     return p + eta * (alpha * step - h["weight_decay"] * p)
+
+
 def rowwise_adagrad(p: Array, g: Array, state: dict[str, Array], t: int, lr: float, h: dict[str, Any]) -> Array:
     g = g + h["weight_decay"] * p
     table = g.reshape(g.shape[0] if g.ndim else 1, -1)

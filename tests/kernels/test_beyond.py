@@ -69,7 +69,9 @@ def test_a_state_of_rows_of_another_height_is_refused():
     optimizer = Optimizer("rowwise_adagrad", [start((6, 2))])
     state = optimizer.state_dict()
     state["groups"][0]["state"]["sum"] = [np.zeros(5)]
-    with pytest.raises(InputError, match=r"state 'sum' of params\[0\] is float64\[5\], this optimizer's is float64\[6\]"):
+    with pytest.raises(
+        InputError, match=r"state 'sum' of params\[0\] is float64\[5\], this optimizer's is float64\[6\]"
+    ):
         optimizer.load_state_dict(state)
 
 
@@ -147,7 +149,10 @@ def test_muon_gives_what_is_no_matrix_to_adamw():
     optimizer = Optimizer("muon", params, adam_lr_factor=0.2, **keywords)
     names = [name for name in params if name != "w"]
     adamw = Optimizer(
-        "adamw", {name: expected[name] for name in names}, **{**keywords, "lr": 0.1 * 0.2}, eps=RULES["muon"].defaults["eps"]
+        "adamw",
+        {name: expected[name] for name in names},
+        **{**keywords, "lr": 0.1 * 0.2},
+        eps=RULES["muon"].defaults["eps"],
     )
     alone = Optimizer("muon", [expected["w"]], adam_lr_factor=0.2, **keywords)
     gradients = {name: noise(array.shape, 6) for name, array in params.items()}
@@ -272,7 +277,10 @@ def test_path_equals_optax(case: Case):
         ours = [start(shape, seed=seed) for seed, shape in enumerate(shapes)]
         theirs = [jax.numpy.asarray(array) for array in ours]
         gradients = [noise(shape, 100, seed=seed) for seed, shape in enumerate(shapes)]
-        optimizer, twin = Optimizer(case.rule, ours, **case.hyperparameters), optax_rules(optax)[case.rule](case.complete)
+        optimizer, twin = (
+            Optimizer(case.rule, ours, **case.hyperparameters),
+            optax_rules(optax)[case.rule](case.complete),
+        )
         state = twin.init(theirs)
         for t in range(100):
             now = [path[t] for path in gradients]

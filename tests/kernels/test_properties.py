@@ -262,7 +262,10 @@ def test_every_rule_descends_a_parabola(case: Case, dtype: type):
     p = start(SHAPE, dtype)
     first = float(np.abs(p).max())
     optimizer = Optimizer(
-        case.rule, [p], convention=case.convention, lr={"ftrl": 2.0, "adagrad": 0.5, "rowwise_adagrad": 0.5}.get(case.rule, 0.02)
+        case.rule,
+        [p],
+        convention=case.convention,
+        lr={"ftrl": 2.0, "adagrad": 0.5, "rowwise_adagrad": 0.5}.get(case.rule, 0.02),
     )
     for _ in range(500):
         (point,) = optimizer.lookahead()

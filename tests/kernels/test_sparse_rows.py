@@ -301,7 +301,10 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "too narrow": ((np.array([0, 1]), np.ones((2, 5))), ["float64[2, 5]", "[2, 6]"]),
     "flat rows": ((np.array([0]), np.ones(WIDTH)), ["float64[6]", "[1, 6]"]),
     "rows of another dtype": ((np.array([0]), np.ones((1, WIDTH), np.float32)), ["float32[1, 6]", "float64[1, 6]"]),
-    "ids that are no integers": ((np.array([0.0]), np.ones((1, WIDTH))), ["ids of grads[0] are float64[1]", "integers"]),
+    "ids that are no integers": (
+        (np.array([0.0]), np.ones((1, WIDTH))),
+        ["ids of grads[0] are float64[1]", "integers"],
+    ),
     "ids that are a mask": ((np.ones(HEIGHT, bool), np.ones((HEIGHT, WIDTH))), ["ids of grads[0] are bool[40]"]),
     "ids of two dimensions": ((np.array([[0]]), np.ones((1, WIDTH))), ["int64[1, 1]", "list of row numbers"]),
     "ids as a list": (([0], np.ones((1, WIDTH))), ["grads[0] is a tuple", "two NumPy arrays"]),
