@@ -53,11 +53,11 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 parity: $(PARITY_STAMP)
-	$(BIN)/python -m pytest -q -m parity
+	$(BIN)/python -m pytest -q -n auto -m parity
 
 test-cuda: $(CUDA_STAMP)
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q tests/kernels/cuda
-	$(BIN)/python -m pytest -q tests/kernels/cuda/test_ptx.py tests/kernels/cuda/test_launches.py
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q -n auto tests/kernels/cuda
+	$(BIN)/python -m pytest -q -n auto tests/kernels/cuda/test_ptx.py tests/kernels/cuda/test_launches.py
 
 test-gpu: $(CUDA_STAMP)
 	$(BIN)/python -c 'from optadvisor.kernels.cuda import target; target.require(0)'

@@ -91,8 +91,8 @@ class DeviceGroup(Group):
     session: Session  # set by `placed`
 
     def _allocate(self, rows: int, width: int) -> None:
-        if self.form.stage is not None or self.form.row_states or self.form.evaluation is not None:
-            raise InputError(f"{self.rule.id} needs more than one element at a time, which runs on the CPU only so far")
+        if not self.form.plain:
+            raise InputError(f"{self.rule.id} runs on the CPU only so far: pass NumPy arrays, or pick another rule")
         self._rows, self._width = rows, width
 
     def placed(self, session: Session) -> None:

@@ -15,7 +15,7 @@ from numba import cuda
 
 from optadvisor.kernels.compiling import dtype_name
 from optadvisor.kernels.cuda.target import Kernel, accessors
-from optadvisor.kernels.loops import GRADIENT, PARAMETER, SIZE, START, averaged, clip_factor
+from optadvisor.kernels.loops import COLUMNS, GRADIENT, PARAMETER, SIZE, START, averaged, clip_factor
 from optadvisor.kernels.rules.record import Form
 
 UPDATE: Any = None
@@ -39,7 +39,7 @@ EXPONENT: Any = 0x7F800000
 CHUNK = 4096
 
 # Columns of the table of tensors, the CPU's, and of the table of chunks: number of the tensor, first element.
-COLUMNS, CHUNK_COLUMNS = 4, 2
+CHUNK_COLUMNS = 2
 
 # What `clip` leaves, in float64, and behind it the factor once more in float32: a float32 kernel reads no float64.
 NORM, FACTOR_DOUBLE, FACTOR_SINGLE, RESULT_BYTES = 0, 1, 2, 24

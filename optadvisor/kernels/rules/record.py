@@ -122,6 +122,11 @@ class Form:
     evaluation: Callable[..., Any] | None = None
 
     @property
+    def plain(self) -> bool:
+        """Whether `update` is all there is to it: no stage, nothing kept by row, no other weights to evaluate."""
+        return self.stage is None and not self.row_states and self.evaluation is None
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """Names of the hyperparameters that `coefficients` takes after t and lr."""
         return tuple(inspect.signature(self.coefficients).parameters)[2:]

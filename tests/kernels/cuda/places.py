@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optadvisor.kernels import InputError
+from optadvisor.kernels import RULES, InputError
 from optadvisor.kernels.cuda.arrays import DeviceArray, device_array
+
+from ..cases import CASES, DEFAULTS, Case
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -60,3 +62,13 @@ def assert_same(found: Any, expected: np.ndarray, message: str = "") -> None:
         room = 64 * float(np.finfo(expected.dtype).eps)
         scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
         np.testing.assert_allclose(found, expected, rtol=room, atol=room * scale, err_msg=message)
+
+
+def runs_on_gpu(case: Case) -> bool:
+    """Whether the GPU's kernels have the case's form."""
+    return RULES[case.rule].form(case.complete, case.convention).plain
+
+
+GPU_CASES = [case for case in CASES if runs_on_gpu(case)]
+GPU_DEFAULTS = [case for case in DEFAULTS if runs_on_gpu(case)]
+CPU_ONLY = [case for case in DEFAULTS if not runs_on_gpu(case)]

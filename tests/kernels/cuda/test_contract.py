@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optadvisor.kernels import NonFiniteGradient, Optimizer
+from optadvisor.kernels import InputError, NonFiniteGradient, Optimizer
 from optadvisor.kernels.cuda.arrays import DeviceArray
 
-from ..cases import CASES, DEFAULTS, Case, noise, start
-from .places import SIMULATED, assert_same, runs_kernels, to_device, to_host
+from ..cases import Case, noise, start
+from .places import CPU_ONLY, GPU_CASES, GPU_DEFAULTS, SIMULATED, assert_same, runs_kernels, to_device, to_host
 
 pytestmark = runs_kernels
 
@@ -50,7 +50,7 @@ def path(shapes: list[tuple[int, ...]], steps: int, dtype: Any) -> list[list[np.
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", GPU_CASES, ids=str)
 def test_every_rule_over_many_tensors(case: Case, dtype: type):
     arrays = [start(shape, dtype, seed) for seed, shape in enumerate(SHAPES)]
     pair = Pair(case.rule, [{"params": arrays}], convention=case.convention, **case.hyperparameters)
@@ -60,7 +60,7 @@ def test_every_rule_over_many_tensors(case: Case, dtype: type):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", GPU_CASES, ids=str)
 def test_every_rule_over_one_arena(case: Case, dtype: type):
     pair = Pair(case.rule, [{"params": [start((5, 7), dtype)]}], convention=case.convention, **case.hyperparameters)
     for gradients in path([(5, 7)], STEPS, dtype):
@@ -179,7 +179,7 @@ def test_largest_and_subnormal_numbers_pass_and_nan_is_found_anywhere(dtype: typ
         optimizer.step([to_device(gradient)])
 
 
-@pytest.mark.parametrize("case", DEFAULTS, ids=str)
+@pytest.mark.parametrize("case", GPU_DEFAULTS, ids=str)
 def test_state_moves_between_cpu_and_gpu(case: Case):
     """A training begun on either goes on on the other."""
     shapes, dtype = [(4, 3), ()], np.float32
@@ -321,3 +321,9 @@ def test_another_optimizer_and_another_lr_compile_nothing():
     optimizer, gradients = ready(on_nonfinite="ignore", lr=0.5, betas=(0.5, 0.9))
     optimizer.step(gradients, lr=0.25)
     assert [loops.flat.cache_info().misses, loops.table.cache_info().misses] == compiled
+
+
+@pytest.mark.parametrize("case", CPU_ONLY, ids=str)
+def test_what_the_gpu_has_not_is_refused(case: Case):
+    with pytest.raises(InputError, match=f"{case.rule} runs on the CPU only so far"):
+        Optimizer(case.rule, [to_device(np.zeros((3, 4)))], convention=case.convention)

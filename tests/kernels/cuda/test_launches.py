@@ -16,8 +16,8 @@ import pytest
 from optadvisor.kernels import Optimizer
 from optadvisor.kernels.cuda.arrays import DeviceArray
 
-from ..cases import DEFAULTS, Case, start
-from .places import INSTALLED, REASON, SIMULATED
+from ..cases import Case, start
+from .places import GPU_DEFAULTS, INSTALLED, REASON, SIMULATED
 
 pytestmark = [
     pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed: make test-cuda"),
@@ -165,7 +165,7 @@ def kernels_of(optimizer: Optimizer) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shapes", [[(700,)], [(3,), (), (0,), (4096, 3)]], ids=["arena", "table"])
-@pytest.mark.parametrize("case", DEFAULTS, ids=str)
+@pytest.mark.parametrize("case", GPU_DEFAULTS, ids=str)
 def test_launches_pass_what_the_entries_declare(machine: Machine, case: Case, shapes: Any, dtype: type):
     params = [machine.array(start(s, dtype)) for s in shapes]
     grads = [machine.array(start(s, dtype)) for s in shapes]

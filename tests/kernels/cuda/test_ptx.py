@@ -13,8 +13,7 @@ import pytest
 from optadvisor.kernels import RULES
 from optadvisor.kernels.rules import Form, flatten
 
-from ..cases import CASES
-from .places import INSTALLED, SIMULATED
+from .places import GPU_CASES, INSTALLED, SIMULATED
 
 pytestmark = [
     pytest.mark.skipif(not INSTALLED, reason="numba-cuda is not installed: make test-cuda"),
@@ -28,7 +27,7 @@ CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0)]  # Turing, Ampere, Hopper, Blac
 def forms() -> dict[str, tuple[Form, int]]:
     """Every form of every rule, with the number of its coefficients."""
     found = {}
-    for case in CASES:
+    for case in GPU_CASES:
         form = RULES[case.rule].form(case.complete, case.convention)
         values = flatten(case.complete)
         found[form.name] = form, len(form.coefficients(1, 0.1, *(values[name] for name in form.arguments)))
