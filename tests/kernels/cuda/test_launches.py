@@ -15,6 +15,7 @@ import pytest
 
 from optadvisor.kernels import Optimizer
 from optadvisor.kernels.cuda.arrays import DeviceArray
+from optadvisor.kernels.loops import COLUMNS, START
 
 from ..cases import Case, start
 from .places import GPU_DEFAULTS, INSTALLED, REASON, SIMULATED
@@ -190,8 +191,8 @@ def test_the_table_says_where_everything_lies(machine: Machine):
     optimizer = Optimizer("adam", params, on_nonfinite="ignore")
     optimizer.step(grads)
     ((_, grid, _, arguments),) = machine.launches
-    table = np.ctypeslib.as_array((ctypes.c_int64 * 8).from_address(arguments[0])).reshape(2, 4)
-    assert table.tolist() == [
+    table = np.ctypeslib.as_array((ctypes.c_int64 * (2 * COLUMNS)).from_address(arguments[0])).reshape(2, COLUMNS)
+    assert table[:, : START + 1].tolist() == [
         [params[0].address, grads[0].address, 3, 0],
         [params[1].address, grads[1].address, 5000, 16],
     ]
@@ -215,7 +216,7 @@ def test_a_step_copies_and_waits_only_where_it_says_so(machine: Machine):
         moved = [machine.array(start((3,), np.float32)), grads[1]]
         copies.clear()
         optimizer.step(moved)
-        assert copies == [("to device", 64), *expected]  # the table, once
+        assert copies == [("to device", 2 * COLUMNS * 8), *expected]  # the table, once
 
 
 def test_work_runs_on_the_stream_asked_for(machine: Machine):
