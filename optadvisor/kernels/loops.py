@@ -22,6 +22,7 @@ SQUARES: Any = None
 COUNT: Any = 0
 DTYPE: Any = np.float32
 FINITE: Any = None
+LOOK: Any = None
 STAGE: Any = None
 STAGED: Any = False
 MEMORIES: Any = 0
@@ -113,8 +114,8 @@ def _average(p, average, keep, take):
         average[i] = averaged(average[i], p[i], keep, take)
 
 
-def _table(table, states, numbers, mode):
-    """Update every tensor of a group. Returns the number of the first tensor with a non-finite gradient, or -1."""
+def _look(table, numbers, mode):
+    """Check the gradients and sum their squares, as asked. The number of the first non-finite one, or -1."""
     if mode & CHECK:
         for k in range(table.shape[0]):
             if not FINITE(table[k, GRADIENT], table[k, SIZE]):
@@ -124,6 +125,14 @@ def _table(table, states, numbers, mode):
         for k in range(table.shape[0]):
             total += SQUARES(carray(pointer(table[k, GRADIENT]), (table[k, SIZE],), DTYPE))
         numbers[SQUARED_NORM] = total
+    return -1
+
+
+def _table(table, states, numbers, mode):
+    """Update every tensor of a group. Returns the number of the first tensor with a non-finite gradient, or -1."""
+    bad = LOOK(table, numbers, mode)
+    if bad >= 0:
+        return bad
     if mode & RUN:
         c = cast(COEFFICIENTS(int(numbers[STEP]), numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
         scale = DTYPE(numbers[SCALE])
@@ -146,15 +155,9 @@ def _table(table, states, numbers, mode):
 
 def _tensors(table, states, numbers, mode):
     """`_table` for a form with a stage: the sweep makes the direction of a tensor, the stage its step."""
-    if mode & CHECK:
-        for k in range(table.shape[0]):
-            if not FINITE(table[k, GRADIENT], table[k, SIZE]):
-                return k
-    if mode & NORM:
-        total = 0.0
-        for k in range(table.shape[0]):
-            total += SQUARES(carray(pointer(table[k, GRADIENT]), (table[k, SIZE],), DTYPE))
-        numbers[SQUARED_NORM] = total
+    bad = LOOK(table, numbers, mode)
+    if bad >= 0:
+        return bad
     if mode & RUN:
         c = cast(COEFFICIENTS(int(numbers[STEP]), numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
         scale = DTYPE(numbers[SCALE])
@@ -271,6 +274,7 @@ def _parts(form: Form, dtype: Any) -> dict[str, Any]:
         "DTYPE": dtype,
         "FINITE": finite(dtype),
         "SQUARES": squares,
+        "LOOK": specialise(_look, dtype_name(dtype), cache=False, FINITE=finite(dtype), SQUARES=squares, DTYPE=dtype),
         "STAGED": form.stage is not None,
         "STAGE": specialise(form.stage or _no_stage, form.name, cache=False, SQUARES=squares),
         "MEMORIES": len(form.row_states),
