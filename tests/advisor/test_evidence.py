@@ -12,7 +12,7 @@ from optadvisor.advisor import evidence
 from optadvisor.profile import ARCHITECTURES, DOMAINS, TaskProfile
 
 FILE = resources.files("optadvisor.advisor") / "data" / "deepobs_best.csv"
-# Who is best, as shared/data/README.md of the project states it from the same runs.
+# Who is best, as stated independently of the package from the same runs.
 BEST = {
     "mnist_vae": "adam",
     "fmnist_vae": "adam",
