@@ -176,10 +176,10 @@ class Group:
         start = int(self.table[i, loops.START])
         return self.states[k, start : start + array.size].reshape(array.shape)
 
-    def evaluated(self, i: int) -> Array | None:
-        """The weights to use of the i-th parameter, a new array, where they are not the point of the gradient."""
+    def evaluated(self, i: int) -> Array:
+        """The weights to use of the i-th parameter, a new array: the parameter's, where the form names no others."""
         if self.form.evaluation is None:
-            return None
+            return self.lookahead(i, 0.0)  # at a learning rate of 0 that is a copy, in the parameter's own memory
         flat = flatten(self.hyperparameters)
         states = [self.state(k, i) for k in range(len(self.form.states))]
         values = (flat[name] for name in self.form.evaluation_arguments)

@@ -307,7 +307,8 @@ class Optimizer:
                 return self._refuse(group, bad)
         for group in self._active:
             group.numbers[loops.LR], group.numbers[loops.SCALE] = group.lr, group.sign
-        return self._done()
+        self.steps_done += 1
+        return True
 
     def _look(self, mode: int) -> tuple[Group, int] | None:
         """Check and sum up the gradients of all groups: the group and number of the first non-finite one, or None."""
@@ -341,10 +342,6 @@ class Optimizer:
         squares = sum(float(group.numbers[loops.SQUARED_NORM]) for group in self._active)
         self._norm = math.sqrt(squares) / scale
         return loops.clip_factor(self._norm, self.max_norm, scale)
-
-    def _done(self) -> bool:
-        self.steps_done += 1
-        return True
 
     def _refuse(self, group: Group, bad: int) -> bool:
         group.numbers[loops.LR], group.numbers[loops.SCALE] = group.lr, group.sign
@@ -392,11 +389,10 @@ class Optimizer:
         y; for other rules they are copies of the parameters.
         """
         self._initialise()
-        found: list[Array] = [leaf.array for leaf in self._leaves]
+        found: list[Any] = [None] * len(self._leaves)
         for group in self.groups:
             for i, position in enumerate(group.positions):
-                point = group.evaluated(i)
-                found[position] = found[position].copy() if point is None else point
+                found[position] = group.evaluated(i)
         return structure(self._tree, iter(found))
 
     def state_dict(self) -> dict[str, Any]:

@@ -327,3 +327,13 @@ def test_another_optimizer_and_another_lr_compile_nothing():
 def test_what_the_gpu_has_not_is_refused(case: Case):
     with pytest.raises(InputError, match=f"{case.rule} runs on the CPU only so far"):
         Optimizer(case.rule, [to_device(np.zeros((3, 4)))], convention=case.convention)
+
+
+@pytest.mark.parametrize(("rule", "convention"), [("adamw", "pytorch"), ("nag", "paper")])
+def test_weights_to_evaluate_are_copies_on_the_device(rule: str, convention: str):
+    pair = Pair(rule, [{"params": [start((3, 4), np.float32)]}], convention=convention)
+    for gradients in path([(3, 4)], 3, np.float32):
+        pair.step([gradients])
+    (found,) = pair.gpu.evaluation()[0]["params"]
+    assert_same(found, pair.host[0]["params"][0], "evaluation")
+    assert found.address != pair.device[0]["params"][0].address
