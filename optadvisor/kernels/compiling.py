@@ -9,6 +9,7 @@ and an edit of a rule in another file recompiles, where a plain module-level ker
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import hashlib
 import os
@@ -106,7 +107,10 @@ def _is_part(value: object) -> bool:
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
+    """The globals that code loads. Not `co_names`: that has attributes too, the exp of math.exp."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
@@ -137,9 +141,42 @@ def specialise(
     A part is a constant, a dtype, a plain function (compiled on the way) or a `Compiled` one. `name` is for people:
     profiles and cache files show it. fastmath: liberties for the compiler, by LLVM's names.
     """
-    bound = _with_parts(template, parts)
     flags: dict[str, Any] = {**FLAGS, **({"fastmath": set(fastmath)} if fastmath else {})}
-    identity = f"{fingerprint(bound)} {FLAGS} {sorted(fastmath)} {sorted(parts)}"
+    bound, digest = _bound(template, name, parts, sorted(fastmath))
+    folder = cache_folder() if cache else None
+    if folder is None:
+        return Compiled(numba.njit(**flags)(bound), digest, name)
+    with _numba_caches_in(folder):
+        return Compiled(numba.njit(cache=True, **flags)(bound), digest, name)
+
+
+def entry(template: Callable[..., Any], name: str, arguments: int, **parts: Any) -> int:
+    """The address of `template`, compiled as a C function of that many int64 that returns a double, for `call`.
+
+    What calls through an address does not hold the callee's code: a task's gradient is compiled once, not once in
+    every rule's loop. The code lives as long as the process.
+    """
+    bound, digest = _bound(template, name, parts, "entry")
+    signature = nb.float64(*([nb.int64] * arguments))
+    folder = cache_folder()
+    if folder is None:
+        made = numba.cfunc(signature, **FLAGS)(bound)
+    else:
+        with _numba_caches_in(folder):
+            made = numba.cfunc(signature, cache=True, **FLAGS)(bound)
+    _kept.append(made)
+    return int(made.address)
+
+
+_kept: list[Any] = []
+
+
+def _bound(
+    template: Callable[..., Any], name: str, parts: dict[str, Any], how: object
+) -> tuple[types.FunctionType, str]:
+    """A copy of `template` with the dispatchers of its parts, under a name that holds the hash of all of it."""
+    bound = _with_parts(template, parts)
+    identity = f"{fingerprint(bound)} {FLAGS} {how} {sorted(parts)}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     for part, value in _called(bound).items():
         if isinstance(value, types.FunctionType):
@@ -147,11 +184,22 @@ def specialise(
         bound.__globals__[part] = value.function if isinstance(value, Compiled) else value
     bound.__module__ = template.__module__
     bound.__name__ = bound.__qualname__ = f"{template.__name__}_{name}_{digest}"
-    folder = cache_folder() if cache else None
-    if folder is None:
-        return Compiled(numba.njit(**flags)(bound), digest, name)
-    with _numba_caches_in(folder):
-        return Compiled(numba.njit(cache=True, **flags)(bound), digest, name)
+    return bound, digest
+
+
+@intrinsic
+def call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """call(address, (a, b, ...)): what the C function there returns; made by `entry`, it takes int64s."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        given = [
+            context.cast(builder, element, kind, nb.int64)
+            for element, kind in zip(cgutils.unpack_tuple(builder, values[1], len(arguments)), arguments, strict=True)
+        ]
+        kind = ir.FunctionType(ir.DoubleType(), [value.type for value in given])
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), given)
+
+    return nb.float64(address, arguments), generate
 
 
 def bind(

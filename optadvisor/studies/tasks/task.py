@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from optadvisor.config import OptimizerConfig
 from optadvisor.profile import TaskProfile
@@ -41,16 +41,26 @@ class TrialRecord:
         }
 
 
-@dataclass(frozen=True)
-class Task:
-    """A training task: train(config, seed, steps) -> TrialRecord, and what is known about it.
+# Called with (step, value) along the way; ends the training by raising optuna.TrialPruned.
+Report = Callable[[int, float], None]
 
-    metric: what `value` is. steps: the length of a training unless another one is asked for.
+
+class Task(Protocol):
+    """What a study trains: a built-in task or a person's function.
+
+    metric: what `value` is. steps: the length of a training unless another one is asked for; None where only the
+    function knows.
     """
 
     name: str
     title: str
     metric: str
-    steps: int
-    profile: TaskProfile
-    train: Callable[[OptimizerConfig, int, int], TrialRecord]
+    steps: int | None
+
+    @property
+    def profile(self) -> TaskProfile: ...
+
+    def train(
+        self, config: OptimizerConfig, seed: int, steps: int | None = None, report: Report | None = None
+    ) -> TrialRecord:
+        """One training from a seed. A training that diverges is a record with value inf."""
