@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from optadvisor.advisor import guide, settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels import rules
-from optadvisor.kernels.errors import InputError
+from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.rules import RULES
-from optadvisor.profile import TaskProfile
 from optadvisor.quantities import parse_count
-from optadvisor.studies import results, space, study
+from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
-from optadvisor.studies.study import Plan, Progress, Result
-from optadvisor.studies.tasks import registry
+from optadvisor.studies.executors import Executor
+from optadvisor.studies.executors.threads import Threads
+from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
+from optadvisor.studies.tasks import Task, registry
 
 TRIALS = 50
 
@@ -30,63 +33,143 @@ def tune(
     jobs: int | None = None,
     steps: int | None = None,
     resume: bool = False,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    objectives: Iterable[str] = (),
+    target: float | None = None,
+    range_test: bool | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Search the best settings for a task and keep them as its tuned config.
 
-    task: name of a built-in task. trials: search trials over all rules (50). seed: of the whole study (0). optimizers:
-    rules to search; by default every dense rule, in the order of the advice. storage: an Optuna URL or the path of
-    a journal file; by default a journal in the data folder. jobs: trainings at once, by default one a core. steps:
-    length of a training, by default the task's. resume: go on with the newest study of the task, whose plan is kept.
-    progress: called with the trials so far and the number planned.
+    task: name of a built-in task, such as digits-mlp or digits-mlp:batch=64. trials: search trials over all rules (50).
+    seed: of the whole study (0). optimizers: rules to search; by default every dense rule, and on sparse tasks ftrl and
+    a hybrid, in the order of the advice. storage: an Optuna URL or the path of a journal file; by default a journal in
+    the data folder. jobs: trainings at once, by default one a core. steps: length of a training, by default the task's.
+    resume: go on with the newest study of the task, whose plan is kept. sampler: tpe, gp, cmaes, qmc or random.
+    pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)} in place of the rules' own; fixed:
+    {"weight_decay": 0.1}, not searched; in a hybrid with the role in front (dense.lr). objectives: beside "value",
+    "steps" (to `target`) and "memory" (bytes of optimizer state); the best config is by value, `Result.pareto` has
+    the trade-offs. range_test: find each rule's scale of lr by short trainings first. progress: called with the trials
+    so far and the number planned.
 
     Errors: InputError before any work starts; what finished is kept whatever happens later.
     """
-    found = registry.get(task)
+    found = resolve(task)
     counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
     checked = {
         name: None if value is None else parse_count(value, name, 0 if name == "seed" else 1)
         for name, value in counts.items()
     }
-    chosen = _chosen([optimizers] if isinstance(optimizers, str) else optimizers)
+    chosen = _chosen(found, [optimizers] if isinstance(optimizers, str) else optimizers)
+    asked = {
+        "trials": checked["trials"],
+        "seed": checked["seed"],
+        "steps": checked["steps"],
+        "optimizers": chosen or None,
+        "sampler": _known("sampler", sampler, searching.SAMPLERS),
+        "pruner": _known("pruner", pruner, searching.PRUNERS),
+        "ranges": {name: (float(low), float(high)) for name, (low, high) in ranges.items()} if ranges else None,
+        "fixed": dict(fixed) if fixed else None,
+        "objectives": _objectives(found, objectives, target, pruner),
+        "target": target,
+        "range_test": range_test,
+    }
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
-        kept = storages.open_storage(storage, task)
-        before = study.latest(kept, task) if resume else None
+        kept = storages.open_storage(storage, found.name)
+        before = study.latest(kept, found.name) if resume else None
         if before:
             name, plan = before
-            asked = {
-                "trials": checked["trials"],
-                "seed": checked["seed"],
-                "steps": checked["steps"],
-                "optimizers": chosen or None,
-            }
             _same(name, plan, asked)
+            searching.check(plan.sampler)
         else:
-            length = checked["steps"] or found.steps
-            order = chosen or _advised(found.profile)
-            starts = _starts(found.profile, order)
-            plan = Plan(task, order, checked["trials"] or TRIALS, checked["seed"] or 0, length, starts)
+            plan = _plan(found, asked)
             name = study.create(kept, plan)
-        stack.enter_context(storages.exclusive(name, storage, task))
-        result = study.run(found, plan, name, kept, checked["jobs"], progress)
+        stack.enter_context(storages.exclusive(name, storage, found.name))
+        result = study.run(found, plan, name, kept, _executor(found, checked["jobs"]), progress)
         results.save(result)
         return result
 
 
-def _chosen(optimizers: Iterable[str]) -> tuple[str, ...]:
+def resolve(task: str | Task) -> Task:
+    """The task of a name."""
+    return registry.get(task) if isinstance(task, str) else task
+
+
+def _executor(task: Task, jobs: int | None) -> Executor:
+    return Threads(task, jobs)
+
+
+def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
+    """The plan of a new study: what was asked for, the advice for the rest."""
+    order = asked["optimizers"] or _advised(task)
+    groups = guide.hybrid_groups(task.profile) if HYBRID in order else {}
+    given = {name: value for name, value in asked.items() if value is not None}
+    plan = Plan(
+        **{
+            **{"trials": TRIALS, "seed": 0, "steps": task.steps},
+            **given,
+            "task": task.name,
+            "optimizers": order,
+            "hybrid": groups,
+        }
+    )
+    searching.check(plan.sampler)
+    spaces = plan.spaces()  # refuses ranges and fixed values that no rule has
+    decision = guide.decide(task.profile)
+    starts = {name: space.encode(settings.make(name, task.profile, decision)) for name, space in spaces.items()}
+    return Plan(**{**vars(plan), "starts": starts})
+
+
+def _known(what: str, name: str | None, known: Iterable[str]) -> str | None:
+    if name is not None and name not in known:
+        raise unknown(what, name, known)
+    return name
+
+
+def _objectives(
+    task: Task, objectives: Iterable[str], target: float | None, pruner: str | None
+) -> tuple[str, ...] | None:
+    names = tuple(dict.fromkeys([objectives] if isinstance(objectives, str) else objectives))
+    for name in names:
+        _known("objective", name, OBJECTIVES)
+    others = [name for name in names if name != "value"]
+    if "steps" in others and (target is None or not math.isfinite(target)):
+        raise InputError("the objective 'steps' counts the steps to a value: give it with --target")
+    if target is not None and "steps" not in others:
+        raise InputError("target is used by the objective 'steps' only: add --objective steps, or leave it out")
+    if "memory" in others and not task.profile.parameters:
+        raise InputError(f"the objective 'memory' needs the number of parameters, which {task.name} does not tell")
+    if others and pruner not in (None, "none"):
+        raise InputError(f"pruner {pruner!r} judges one value: leave out --pruner or the other objectives")
+    return ("value", *others) if names else None
+
+
+def _chosen(task: Task, optimizers: Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(optimizers))
     for name in names:
         if name == HYBRID:
-            raise InputError(
-                "optimizer 'hybrid' has one rule a parameter group, which no built-in task has yet: pick a rule"
-            )
-        if not rules.get(name).elementwise:
+            if not _trains_hybrids(task):
+                raise InputError(
+                    f"optimizer 'hybrid' has a rule for embeddings, and {task.name} has no embeddings: pick a rule"
+                )
+        elif not rules.get(name).elementwise and not _trains_tensors(task):
             raise InputError(
                 f"optimizer {name!r} needs whole tensors, and a built-in task trains one flat array: "
                 "pick an element-wise rule"
             )
     return names
+
+
+def _trains_hybrids(task: Task) -> bool:
+    return not isinstance(task, registry.BuiltinTask) or task.problem.layout.embedding > 0
+
+
+def _trains_tensors(task: Task) -> bool:
+    return not isinstance(task, registry.BuiltinTask)
 
 
 def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
@@ -99,12 +182,7 @@ def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
             )
 
 
-def _advised(profile: TaskProfile) -> tuple[str, ...]:
-    """The dense rules in the order of the advice; sparse ones only where the advice names them."""
-    return tuple(name for name in guide.decide(profile).order if name in RULES)
-
-
-def _starts(profile: TaskProfile, optimizers: Iterable[str]) -> dict[str, dict[str, float]]:
-    """The advised config of each rule, as the first point of its search."""
-    decision = guide.decide(profile)
-    return {name: space.encode(settings.make(name, profile, decision)) for name in optimizers}
+def _advised(task: Task) -> tuple[str, ...]:
+    """The dense rules in the order of the advice; sparse ones and hybrids only where the advice names them."""
+    order = guide.decide(task.profile).order
+    return tuple(name for name in order if name in RULES or (name == HYBRID and _trains_hybrids(task)))

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 WAVE = 8  # trials of one rule that are asked for before any of them is told
 
 
-def waves(trials: int, rules: Sequence[str], best: Callable[[str], float]) -> Iterator[list[tuple[str, int]]]:
+def waves(
+    trials: int, rules: Sequence[str], best: Callable[[str], float], size: int = WAVE
+) -> Iterator[list[tuple[str, int]]]:
     """Batches of (rule, number of trials) that add up to `trials`.
 
     rules: in the order of the advice, which settles ties. best(rule): the best value so far, asked between rounds.
+    size: trials of one rule in a batch at most.
     """
     alive = list(rules[:trials])
     rounds = math.ceil(math.log2(len(alive))) + 1 if alive else 0
@@ -26,7 +29,7 @@ def waves(trials: int, rules: Sequence[str], best: Callable[[str], float]) -> It
         left -= budget
         shares = {rule: budget // len(alive) + (i < budget % len(alive)) for i, rule in enumerate(alive)}
         while any(shares.values()):
-            wave = [(rule, min(WAVE, share)) for rule, share in shares.items() if share]
+            wave = [(rule, min(size, share)) for rule, share in shares.items() if share]
             for rule, count in wave:
                 shares[rule] -= count
             yield wave

@@ -50,9 +50,7 @@ class Point:
         found = np.full(len(self.task.family.scores), np.nan)
         work = np.zeros(max(self.problem.work, 1)) if work is None else work
         problem = self.problem
-        self.evaluate(
-            self.theta, self._reals, problem.integers, problem.dims, part, self.step, self.key, work, found
-        )
+        self.evaluate(self.theta, self._reals, problem.integers, problem.dims, part, self.step, self.key, work, found)
         return found
 
 

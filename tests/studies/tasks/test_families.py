@@ -50,7 +50,15 @@ def test_float32_agrees_with_float64(name: str):
     single = np.full(grad.size, np.nan, np.float32)
     work = np.zeros(max(problem.work, 1), np.float32)
     found = point.gradient(
-        point.theta.astype(np.float32), problem.reals, problem.integers, problem.dims, point.rows, 0, 12345, single, work
+        point.theta.astype(np.float32),
+        problem.reals,
+        problem.integers,
+        problem.dims,
+        point.rows,
+        0,
+        12345,
+        single,
+        work,
     )
     assert found == pytest.approx(loss, rel=1e-4, abs=1e-5)
     assert np.linalg.norm(single - grad) <= 1e-3 * np.linalg.norm(grad) + 1e-6
