@@ -9,9 +9,7 @@ from typing import Any
 
 from optadvisor.advisor import guide, settings
 from optadvisor.config import HYBRID
-from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
-from optadvisor.kernels.rules import RULES
 from optadvisor.quantities import parse_count
 from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
@@ -108,15 +106,8 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     order = asked["optimizers"] or _advised(task)
     groups = guide.hybrid_groups(task.profile) if HYBRID in order else {}
     given = {name: value for name, value in asked.items() if value is not None}
-    plan = Plan(
-        **{
-            **{"trials": TRIALS, "seed": 0, "steps": task.steps},
-            **given,
-            "task": task.name,
-            "optimizers": order,
-            "hybrid": groups,
-        }
-    )
+    own = {"task": task.name, "optimizers": order, "hybrid": groups}
+    plan = Plan(**{"trials": TRIALS, "seed": 0, "steps": task.steps, **given, **own})
     searching.check(plan.sampler)
     spaces = plan.spaces()  # refuses ranges and fixed values that no rule has
     decision = guide.decide(task.profile)
@@ -151,25 +142,10 @@ def _objectives(
 def _chosen(task: Task, optimizers: Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(optimizers))
     for name in names:
-        if name == HYBRID:
-            if not _trains_hybrids(task):
-                raise InputError(
-                    f"optimizer 'hybrid' has a rule for embeddings, and {task.name} has no embeddings: pick a rule"
-                )
-        elif not rules.get(name).elementwise and not _trains_tensors(task):
-            raise InputError(
-                f"optimizer {name!r} needs whole tensors, and a built-in task trains one flat array: "
-                "pick an element-wise rule"
-            )
+        reason = task.refuses(name)
+        if reason:
+            raise InputError(f"task {task.name} cannot be trained with {name!r}: {reason}; pick another optimizer")
     return names
-
-
-def _trains_hybrids(task: Task) -> bool:
-    return not isinstance(task, registry.BuiltinTask) or task.problem.layout.embedding > 0
-
-
-def _trains_tensors(task: Task) -> bool:
-    return not isinstance(task, registry.BuiltinTask)
 
 
 def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
@@ -185,4 +161,4 @@ def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
 def _advised(task: Task) -> tuple[str, ...]:
     """The dense rules in the order of the advice; sparse ones and hybrids only where the advice names them."""
     order = guide.decide(task.profile).order
-    return tuple(name for name in order if name in RULES or (name == HYBRID and _trains_hybrids(task)))
+    return tuple(name for name in order if not task.refuses(name))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from optadvisor.config import OptimizerConfig
@@ -29,9 +30,9 @@ from optadvisor.studies import searching, seeds
 from optadvisor.studies import space as space_module
 from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import WAVE, waves
+from optadvisor.studies.searching import Judge
 from optadvisor.studies.space import Space
 from optadvisor.studies.storage import study_names
-from optadvisor.studies.searching import Judge
 from optadvisor.studies.tasks.task import Task, TrialRecord
 
 FORMAT = 2
@@ -252,20 +253,20 @@ class _Loop:
         self._schedule = Schedule("constant", 0, plan.steps)
         self._origin = {"source": "trial", "study": name, "task": task.name}
         self._pruner = searching.pruner(plan.pruner, plan.steps)
-        self._directions = ["minimize"] * len(plan.objectives)
+        directions = [StudyDirection.MINIMIZE] * len(plan.objectives)
         self._studies: dict[str, optuna.Study] = {}
         self._kept: dict[str, optuna.Study] = {}
         self._done: dict[int, FrozenTrial] = {}
         self._judges: dict[int, Judge] = {}
         for optimizer in plan.optimizers:
             kept = optuna.create_study(
-                storage=storage, study_name=f"{name}/{optimizer}", directions=self._directions, load_if_exists=True
+                storage=storage, study_name=f"{name}/{optimizer}", directions=directions, load_if_exists=True
             )
             self._kept[optimizer] = kept
             self._done.update({trial.user_attrs["number"]: trial for trial in kept.get_trials(deepcopy=False)})
             # A name, which Hyperband's brackets follow from.
             self._studies[optimizer] = optuna.create_study(
-                study_name=optimizer, directions=self._directions, pruner=self._pruner
+                study_name=optimizer, directions=directions, pruner=self._pruner
             )
 
     def best_value(self, optimizer: str) -> float:

@@ -77,13 +77,23 @@ class Task(Protocol):
     function knows.
     """
 
-    name: str
-    title: str
-    metric: str
-    steps: int | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def steps(self) -> int | None: ...
 
     @property
     def profile(self) -> TaskProfile: ...
+
+    def refuses(self, optimizer: str) -> str | None:
+        """Why the task cannot be trained with an optimizer; None if it can."""
 
     def train(
         self, config: OptimizerConfig, seed: int, steps: int | None = None, report: Report | None = None
