@@ -75,6 +75,7 @@ def tune(
         "target": target,
         "range_test": range_test,
     }
+    plan = _plan(found, asked)
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
         kept = storages.open_storage(storage, found.name)
@@ -84,7 +85,6 @@ def tune(
             _same(name, plan, asked)
             searching.check(plan.sampler)
         else:
-            plan = _plan(found, asked)
             name = study.create(kept, plan)
         stack.enter_context(storages.exclusive(name, storage, found.name))
         result = study.run(found, plan, name, kept, _executor(found, checked["jobs"]), progress)

@@ -312,7 +312,7 @@ class _Loop:
             # A sampler of its own for every wave: a resumed study draws what the first run drew.
             origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
             study.sampler = searching.sampler(self.plan.sampler, seeds.derive(self.plan.seed, seeds.SAMPLER, origin))
-            before = copy.deepcopy(study) if self.plan.pruner == "hyperband" else study
+            before = copy.deepcopy(study) if self.plan.pruner != "none" else study
             for _ in range(count):
                 trial = study.ask(self._spaces[optimizer].distributions())
                 if self.plan.pruner != "none":
@@ -342,7 +342,7 @@ class _Loop:
             )
         record = TrialRecord.from_dict(self._config(optimizer, trial.params), stored.user_attrs)
         if number in self._judges:
-            self._judges[number].replay(record)
+            self._judges[number].replay(stored.intermediate_values)
         return record
 
     def _tell(self, number: int, optimizer: str, trial: optuna.Trial, record: TrialRecord, keep: bool) -> None:
