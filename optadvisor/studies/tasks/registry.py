@@ -7,12 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import generative, landscapes, vision
+from optadvisor.studies.tasks import generative, landscapes, language, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
 DOMAINS = (
     vision,
+    language,
     generative,
     landscapes,
 )
