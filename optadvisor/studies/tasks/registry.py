@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import generative, landscapes, language, vision
+from optadvisor.studies.tasks import generative, landscapes, language, tabular, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
@@ -15,6 +15,7 @@ DOMAINS = (
     vision,
     language,
     generative,
+    tabular,
     landscapes,
 )
 FAMILIES: dict[str, Family] = {family.name: family for domain in DOMAINS for family in domain.FAMILIES}
