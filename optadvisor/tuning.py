@@ -15,6 +15,7 @@ from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
 from optadvisor.studies.executors import Executor
 from optadvisor.studies.executors.threads import Threads
+from optadvisor.studies.plan import EQUAL, HALVING
 from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
 from optadvisor.studies.tasks import Task, registry
 
@@ -38,6 +39,7 @@ def tune(
     objectives: Iterable[str] = (),
     target: float | None = None,
     range_test: bool | None = None,
+    allocation: str = HALVING,
     progress: Progress | None = None,
 ) -> Result:
     """Search the best settings for a task and keep them as its tuned config.
@@ -50,7 +52,9 @@ def tune(
     pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)} in place of the rules' own; fixed:
     {"weight_decay": 0.1}, not searched; in a hybrid with the role in front (dense.lr). objectives: beside "value",
     "steps" (to `target`) and "memory" (bytes of optimizer state); the best config is by value, `Result.pareto` has
-    the trade-offs. range_test: find each rule's scale of lr by short trainings first. progress: called with the trials
+    the trade-offs. range_test: find each rule's scale of lr by short trainings first.
+    allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
+    `Result.standings` compares their best configs. progress: called with the trials
     so far and the number planned.
 
     Errors: InputError before any work starts; what finished is kept whatever happens later.
@@ -74,12 +78,13 @@ def tune(
         "objectives": _objectives(found, objectives, target, pruner),
         "target": target,
         "range_test": range_test,
+        "allocation": _known("allocation", allocation, (HALVING, EQUAL)),
     }
     plan = _plan(found, asked)
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
         kept = storages.open_storage(storage, found.name)
-        before = study.latest(kept, found.name) if resume else None
+        before = study.latest(kept, found.name, allocation) if resume else None
         if before:
             name, plan = before
             _same(name, plan, asked)
@@ -88,8 +93,15 @@ def tune(
             name = study.create(kept, plan)
         stack.enter_context(storages.exclusive(name, storage, found.name))
         result = study.run(found, plan, name, kept, _executor(found, checked["jobs"]), progress)
-        results.save(result)
+        if plan.allocation == HALVING:  # a race compares; it does not take the place of what was tuned
+            results.save(result)
         return result
+
+
+def contestants(task: str | Task, optimizers: Iterable[str] = ()) -> tuple[str, ...]:
+    """The optimizers that a study of the task searches: those asked for, or those that follow from the advice."""
+    found = resolve(task)
+    return _chosen(found, optimizers) or _advised(found)
 
 
 def resolve(task: str | Task) -> Task:

@@ -62,30 +62,18 @@ def command(
 
     TASK is the name of a built-in task (optadvisor tasks lists them).
     """
-    try:
-        with _progress(quiet) as progress:
-            result = tune(
-                task,
-                trials=trials,
-                seed=seed,
-                optimizers=optimizers,
-                storage=storage,
-                jobs=jobs,
-                steps=steps,
-                resume=resume,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted: finished trials are kept. Go on with: {_again(task, storage)}", err=True)
-        return 1
-    except StudyError as error:
-        raise click.ClickException(str(error)) from error
-    except (OSError, StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's
-        raise click.ClickException(
-            f"cannot keep the results ({reason}): finished trials are kept. When the storage can be written again, "
-            f"go on with: {_again(task, storage)}"
-        ) from error
+    with running(task, storage, "tune"), progress_of(quiet) as progress:
+        result = tune(
+            task,
+            trials=trials,
+            seed=seed,
+            optimizers=optimizers,
+            storage=storage,
+            jobs=jobs,
+            steps=steps,
+            resume=resume,
+            progress=progress,
+        )
     if output == "json":
         print_json(result.to_dict())
     else:
@@ -93,13 +81,28 @@ def command(
     return 0
 
 
-def _again(task: str, storage: str | None) -> str:
+@contextlib.contextmanager
+def running(task: str, storage: str | None, name: str) -> Iterator[None]:
+    """What ends a study early, in one line that says how to go on."""
     where = f" --storage {shlex.quote(without_password(storage))}" if storage else ""
-    return f"optadvisor tune {task}{where} --resume"
+    again = f"optadvisor {name} {shlex.quote(task)}{where} --resume"
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted: finished trials are kept. Go on with: {again}", err=True)
+        raise click.exceptions.Exit(1) from None
+    except StudyError as error:
+        raise click.ClickException(str(error)) from error
+    except (OSError, StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's
+        raise click.ClickException(
+            f"cannot keep the results ({reason}): finished trials are kept. When the storage can be written again, "
+            f"go on with: {again}"
+        ) from error
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
+def progress_of(quiet: bool) -> Iterator[Progress | None]:
     """A bar on a terminal, now and then a line in a log, nothing if quiet."""
     if quiet:
         yield None

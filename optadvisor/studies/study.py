@@ -11,7 +11,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import searching, seeds
 from optadvisor.studies import space as space_module
 from optadvisor.studies.executors import Executor, Job
-from optadvisor.studies.plan import WAVE, waves
+from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
 from optadvisor.studies.searching import Judge
 from optadvisor.studies.space import Space
 from optadvisor.studies.storage import study_names
@@ -58,6 +58,7 @@ class Plan:
     starts: optimizer -> the first point of its search. ranges, fixed: what the person narrowed, widened or fixed.
     hybrid: the rules of a hybrid's groups by role. objectives: what is minimised, the value first; target: the value
     that the objective "steps" counts the steps to. wave: trials of one rule asked for before any of them is told.
+    allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end.
     """
 
     task: str
@@ -75,6 +76,7 @@ class Plan:
     target: float | None = None
     range_test: bool = False
     wave: int = WAVE
+    allocation: str = HALVING
 
     def to_dict(self) -> dict[str, Any]:
         lists = {"optimizers": list(self.optimizers), "objectives": list(self.objectives)}
@@ -118,10 +120,28 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How the best config of one rule did on the fresh seeds: its values there, inf where it diverged."""
+
+    optimizer: str
+    trial: Trial
+    records: list[TrialRecord]
+
+    @property
+    def values(self) -> list[float]:
+        return [record.value for record in self.records]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+
+@dataclass(frozen=True)
 class Result:
     """A finished study. best: the config whose mean over fresh seeds was lowest; runs: trials and all other runs.
 
     pareto: with more than one objective, the trials that no other one beats in all of them, with their values.
+    standings: of a race of all rules, each rule's best config on the same fresh seeds, the best first.
     """
 
     study: str
@@ -137,6 +157,7 @@ class Result:
     seed: int
     objectives: tuple[str, ...] = ("value",)
     pareto: list[tuple[Trial, list[float]]] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `optadvisor tune`."""
@@ -186,9 +207,14 @@ def create(storage: BaseStorage, plan: Plan) -> str:
         return name
 
 
-def latest(storage: BaseStorage, task: str) -> tuple[str, Plan] | None:
-    """The newest study of a task in the storage, with its plan."""
-    found = [(name, attrs) for name, attrs in study_names(storage).items() if _number(name, task) and "plan" in attrs]
+def latest(storage: BaseStorage, task: str, allocation: str = HALVING) -> tuple[str, Plan] | None:
+    """The newest study of a task in the storage that shares its budget that way, with its plan."""
+    found = [
+        (name, attrs)
+        for name, attrs in study_names(storage).items()
+        if _number(name, task)
+        and attrs.get("plan", {}).get("allocation", HALVING if "plan" in attrs else None) == allocation
+    ]
     if not found:
         return None
     name, attrs = max(found, key=lambda item: _number(item[0], task))
@@ -209,11 +235,12 @@ def run(
     try:
         if plan.range_test:
             loop.centre()
-        for wave in waves(plan.trials, plan.optimizers, loop.best_value, plan.wave):
+        for wave in waves(plan.trials, plan.optimizers, loop.best_value, plan.wave, plan.allocation):
             loop.run_wave(wave)
             if progress:
                 progress(loop.trials, plan.trials)
-        best, records = loop.confirm()
+        standings = loop.confirm_each() if plan.allocation == EQUAL else []
+        best, records = (standings[0].trial, standings[0].records) if standings else loop.confirm()
     finally:
         executor.close()
     values = [record.value for record in records]
@@ -238,6 +265,7 @@ def run(
         plan.seed,
         plan.objectives,
         loop.pareto() if len(plan.objectives) > 1 else [],
+        standings,
     )
 
 
@@ -389,30 +417,51 @@ class _Loop:
         ]
         return sorted(front, key=lambda item: item[1])
 
+    def confirm_each(self) -> list[Standing]:
+        """The best config of every rule on the same fresh seeds, the lowest mean first; StudyError where none trains."""
+        best: dict[str, Trial] = {}
+        for trial in self.trials:
+            if trial.record.state == "complete":
+                first = best.setdefault(trial.optimizer, trial)
+                best[trial.optimizer] = min(first, trial, key=lambda t: t.record.value)
+        found = [Standing(o, trial, r) for (o, trial), r in zip(best.items(), self._again(best.values()), strict=True)]
+        found.sort(key=lambda standing: standing.mean)
+        if not found or not math.isfinite(found[0].mean):
+            raise self._hopeless(bool(found))
+        return found
+
+    def _again(self, trials: Iterable[Trial]) -> list[list[TrialRecord]]:
+        """Train the configs of trials on the fresh seeds, the same for all."""
+        fresh = [seeds.derive(self.plan.seed, seeds.CONFIRMATION, i) for i in range(CONFIRMATIONS)]
+        futures = [
+            [
+                self.executor.submit(Job(f"confirm {t.number} {i}", t.record.config, seed, self.plan.steps))
+                for i, seed in enumerate(fresh)
+            ]
+            for t in trials
+        ]
+        records = [[future.result() for future in row] for row in futures]
+        self.other_runs += sum(len(row) for row in records)
+        return records
+
+    def _hopeless(self, trained: bool) -> StudyError:
+        what = "on a fresh seed" if trained else "in its trial"
+        return StudyError(
+            f"study {self.name}: each of its {len(self.trials)} configs diverged {what}, so no config was kept: "
+            "give it more --trials, or other rules with --optimizer"
+        )
+
     def confirm(self) -> tuple[Trial, list[TrialRecord]]:
         """Train the best few on fresh seeds, the same for all; the lowest mean wins.
 
         Where each of them diverges on one of the seeds, the next few have their turn. StudyError where none is left.
         """
         ranked = sorted((t for t in self.trials if t.record.state == "complete"), key=lambda t: t.record.value)
-        fresh = [seeds.derive(self.plan.seed, seeds.CONFIRMATION, i) for i in range(CONFIRMATIONS)]
         for first in range(0, len(ranked), CANDIDATES):
             candidates = ranked[first : first + CANDIDATES]
-            futures = [
-                [
-                    self.executor.submit(Job(f"confirm {t.number} {i}", t.record.config, seed, self.plan.steps))
-                    for i, seed in enumerate(fresh)
-                ]
-                for t in candidates
-            ]
-            records = [[future.result() for future in row] for row in futures]
-            self.other_runs += sum(len(row) for row in records)
+            records = self._again(candidates)
             totals = [sum(record.value for record in row) for row in records]
             best = min(range(len(candidates)), key=totals.__getitem__)
             if math.isfinite(totals[best]):
                 return candidates[best], records[best]
-        what = "on a fresh seed" if ranked else "in its trial"
-        raise StudyError(
-            f"study {self.name}: each of its {len(self.trials)} configs diverged {what}, so no config was kept: "
-            "give it more --trials, or other rules with --optimizer"
-        )
+        raise self._hopeless(bool(ranked))

@@ -7,11 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import vision
+from optadvisor.studies.tasks import generative, landscapes, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
-FAMILIES: dict[str, Family] = {family.name: family for domain in (vision,) for family in domain.FAMILIES}
+DOMAINS = (
+    vision,
+    generative,
+    landscapes,
+)
+FAMILIES: dict[str, Family] = {family.name: family for domain in DOMAINS for family in domain.FAMILIES}
 
 # The default task of each family.
 TASKS: dict[str, BuiltinTask] = {name: BuiltinTask(family) for name, family in FAMILIES.items()}
