@@ -17,7 +17,7 @@ from optadvisor.cli.printing import Page, print_json
 from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
-from optadvisor.studies.executors import JobError
+from optadvisor.studies.executors import TrialError
 from optadvisor.studies.executors.places import PLACES
 from optadvisor.studies.storage import without_password
 from optadvisor.studies.study import Progress, Result, StudyError, Trial
@@ -108,7 +108,7 @@ def running(task: str, storage: str | None, name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo(f"Interrupted: finished trials are kept. Go on with: {again}", err=True)
         raise click.exceptions.Exit(1) from None
-    except (StudyError, JobError) as error:
+    except (StudyError, TrialError) as error:
         raise click.ClickException(str(error)) from error
     except (OSError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's

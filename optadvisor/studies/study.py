@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import searching, seeds
 from optadvisor.studies import space as space_module
+from optadvisor.studies.database import Patience
 from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
 from optadvisor.studies.searching import Judge
@@ -243,6 +244,7 @@ def run(
         best, records = (standings[0].trial, standings[0].records) if standings else loop.confirm()
     finally:
         executor.close()
+        loop.close()
     values = [record.value for record in records]
     mean = sum(values) / len(values)
     metrics = {m: sum(r.metrics[m] for r in records) / len(records) for m in records[0].metrics}
@@ -286,6 +288,9 @@ class _Loop:
         self._kept: dict[str, optuna.Study] = {}
         self._done: dict[int, FrozenTrial] = {}
         self._judges: dict[int, Judge] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
+        self._writing: list[Future[None]] = []
+        self._patience = Patience()
         for optimizer in plan.optimizers:
             kept = optuna.create_study(
                 storage=storage, study_name=f"{name}/{optimizer}", directions=directions, load_if_exists=True
@@ -296,6 +301,10 @@ class _Loop:
             self._studies[optimizer] = optuna.create_study(
                 study_name=optimizer, directions=directions, pruner=self._pruner
             )
+
+    def close(self) -> None:
+        """Wait until every trial that was told is in the storage."""
+        self._writer.shutdown()
 
     def best_value(self, optimizer: str) -> float:
         done = (t.record for t in self.trials if t.optimizer == optimizer and not t.record.pruned)
@@ -335,8 +344,8 @@ class _Loop:
         number = len(self.trials)
         for optimizer, count in wave:
             study = self._studies[optimizer]
-            if not study.trials and optimizer in self._starts:
-                study.enqueue_trial(self._starts[optimizer])
+            if optimizer in self._starts:
+                study.enqueue_trial(self._starts.pop(optimizer))
             # A sampler of its own for every wave: a resumed study draws what the first run drew.
             origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
             study.sampler = searching.sampler(self.plan.sampler, seeds.derive(self.plan.seed, seeds.SAMPLER, origin))
@@ -348,9 +357,17 @@ class _Loop:
                 future = None if number in self._done else self._submit(number, optimizer, trial)
                 running.append((number, optimizer, trial, future))
                 number += 1
-        for number, optimizer, trial, future in running:
-            record = self._stored(number, optimizer, trial) if future is None else future.result()
-            self._tell(number, optimizer, trial, record, keep=future is not None)
+        try:
+            for number, optimizer, trial, future in running:
+                record = self._stored(number, optimizer, trial) if future is None else future.result()
+                self._tell(number, optimizer, trial, record, keep=future is not None)
+        except BaseException:
+            self._patience.stop.set()  # who interrupts a study does not wait for a storage that is away
+            raise
+        finally:
+            writing, self._writing = self._writing, []
+            for written in writing:
+                written.result()
 
     def _config(self, optimizer: str, params: dict[str, float]) -> OptimizerConfig:
         return self._spaces[optimizer].decode(params, self._schedule, self._origin)
@@ -385,7 +402,8 @@ class _Loop:
         else:
             frozen = study.tell(trial, self._values(record), state=TrialState.COMPLETE)
         if keep:
-            keep_trial(self._kept[optimizer], frozen, number)
+            # In a thread of its own: it waits for the disk, and the trainings go on.
+            self._writing.append(self._writer.submit(keep_trial, self._kept[optimizer], frozen, number, self._patience))
         self.trials.append(Trial(number, optimizer, record))
 
     def _values(self, record: TrialRecord) -> list[float]:

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optadvisor.studies import database
-from optadvisor.studies.executors.job import Executor, Job, JobError
+from optadvisor.studies.executors.job import Executor, Job, TrialError
 from optadvisor.studies.executors.jobqueue import FAILED, FINISHED, JOB, WORKER, Queue
 from optadvisor.studies.executors.worker import SHORTEST, Worker, own_name
 from optadvisor.studies.tasks.task import TrialRecord
@@ -159,7 +159,7 @@ class Workers:
             if found.record is not None:
                 future.set_result(TrialRecord.from_dict(job.config, found.record))
             elif found.error is not None:
-                future.set_exception(JobError(found.error))
+                future.set_exception(TrialError(found.error))
             else:
                 self._retry(job, future)
         return len(ended)
@@ -167,7 +167,7 @@ class Workers:
     def _retry(self, job: Job, future: Future[TrialRecord]) -> None:
         deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
         if deaths > RETRIES:
-            future.set_exception(JobError(f"{job.key}: {deaths} workers died of it, one after the other"))
+            future.set_exception(TrialError(f"{job.key}: {deaths} workers died of it, one after the other"))
             return
         again = self._queue.put(job.to_dict())
         with self._mutex:
