@@ -13,8 +13,10 @@ from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_count
 from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
-from optadvisor.studies.executors import Executor
-from optadvisor.studies.executors.threads import Threads
+from optadvisor.studies.executors import Executor, places
+from optadvisor.studies.executors.dask import Dask
+from optadvisor.studies.executors.threads import Threads, cores
+from optadvisor.studies.executors.workers import shared
 from optadvisor.studies.plan import EQUAL, HALVING
 from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
 from optadvisor.studies.tasks import Task, registry
@@ -40,6 +42,8 @@ def tune(
     target: float | None = None,
     range_test: bool | None = None,
     allocation: str = HALVING,
+    executor: str | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Search the best settings for a task and keep them as its tuned config.
@@ -54,16 +58,19 @@ def tune(
     "steps" (to `target`) and "memory" (bytes of optimizer state); the best config is by value, `Result.pareto` has
     the trade-offs. range_test: find each rule's scale of lr by short trainings first.
     allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
-    `Result.standings` compares their best configs. progress: called with the trials
-    so far and the number planned.
+    `Result.standings` compares their best configs. executor: who trains: "local", this process; "workers", whoever
+    joins with `optadvisor worker`, and this process, the default where storage is a database server (jobs=0 leaves all
+    to the others); "dask", the cluster at the address `scheduler`. progress: called with the trials so far and the
+    number planned.
 
     Errors: InputError before any work starts; what finished is kept whatever happens later.
     """
     found = resolve(task)
+    where = places.choose(executor, scheduler, storage, jobs)
     counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
+    lowest = {"seed": 0, "jobs": 0 if where == places.WORKERS else 1}
     checked = {
-        name: None if value is None else parse_count(value, name, 0 if name == "seed" else 1)
-        for name, value in counts.items()
+        name: None if value is None else parse_count(value, name, lowest.get(name, 1)) for name, value in counts.items()
     }
     chosen = _chosen(found, [optimizers] if isinstance(optimizers, str) else optimizers)
     asked = {
@@ -83,16 +90,26 @@ def tune(
     plan = _plan(found, asked)
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
+        far = Dask(found.name, scheduler) if where == places.DASK and scheduler else None
+        stack.callback(far.close if far else lambda: None)
         kept = storages.open_storage(storage, found.name)
         before = study.latest(kept, found.name, allocation) if resume else None
         if before:
             name, plan = before
             _same(name, plan, asked)
             searching.check(plan.sampler)
+            places.check_pruner(where, plan.pruner)
         else:
+            places.check_pruner(where, plan.pruner)
             name = study.create(kept, plan)
-        stack.enter_context(storages.exclusive(name, storage, found.name))
-        result = study.run(found, plan, name, kept, _executor(found, checked["jobs"]), progress)
+        stack.enter_context(storages.exclusive(name, storage, found.name, kept))
+        if where == places.WORKERS:
+            slots = cores() if checked["jobs"] is None else checked["jobs"]
+            local = local_executor(found, slots) if slots else None
+            doer: Executor = stack.enter_context(shared(kept, name, found.name, local, slots, {}))
+        else:
+            doer = far or local_executor(found, checked["jobs"])
+        result = study.run(found, plan, name, kept, doer, progress)
         if plan.allocation == HALVING:  # a race compares; it does not take the place of what was tuned
             results.save(result)
         return result
@@ -109,7 +126,8 @@ def resolve(task: str | Task) -> Task:
     return registry.get(task) if isinstance(task, str) else task
 
 
-def _executor(task: Task, jobs: int | None) -> Executor:
+def local_executor(task: Task, jobs: int | None) -> Executor:
+    """Does the trainings of a task in this process or in children of it, by default one a core."""
     return Threads(task, jobs)
 
 

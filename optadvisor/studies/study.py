@@ -32,7 +32,7 @@ from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
 from optadvisor.studies.searching import Judge
 from optadvisor.studies.space import Space
-from optadvisor.studies.storage import study_names
+from optadvisor.studies.storage import keep_trial, study_names
 from optadvisor.studies.tasks.task import Task, TrialRecord
 
 FORMAT = 2
@@ -398,7 +398,7 @@ class _Loop:
             frozen = study.tell(trial, self._values(record), state=TrialState.COMPLETE)
         if keep:
             # In a thread of its own: it waits for the disk, and the trainings go on.
-            self._writing.append(self._writer.submit(self._kept[optimizer].add_trial, frozen))
+            self._writing.append(self._writer.submit(keep_trial, self._kept[optimizer], frozen, number))
         self.trials.append(Trial(number, optimizer, record))
 
     def _values(self, record: TrialRecord) -> list[float]:

@@ -43,6 +43,10 @@ class Job:
         return cls(data["key"], OptimizerConfig.from_dict(data["config"]), data["seed"], data["steps"], report)
 
 
+class JobError(RuntimeError):
+    """A job that somebody else had cannot be done. The message is that of its own error."""
+
+
 class Executor(Protocol):
     """Does jobs, several at a time. A job's exception comes out of its future and ends the study."""
 
