@@ -20,6 +20,7 @@ TRIALS, STEPS, SEED = 32, 3000, 5
 ARGUMENTS = ["tune", "digits-mlp", "--optimizer", "adamw", "--jobs", "2", "--format", "json"]
 ASKED = [*ARGUMENTS, "--trials", str(TRIALS), "--steps", str(STEPS), "--seed", str(SEED)]
 
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The trials of the study, with the kernel compiled on the way so that no child has to write it."""

@@ -190,9 +190,7 @@ def test_ctrl_c_of_the_study_and_resume(database: str, undisturbed: list[dict[st
     check(database, out, undisturbed)
 
 
-def test_a_server_that_goes_away_is_waited_for(
-    postgresql: Server, database: str, undisturbed: list[dict[str, Any]]
-):
+def test_a_server_that_goes_away_is_waited_for(postgresql: Server, database: str, undisturbed: list[dict[str, Any]]):
     study, helpers = tune(database, "--jobs", "1"), [worker(database) for _ in range(2)]
     wait_until(done(database, 5), study, *helpers)
     postgresql.stop()
