@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -57,28 +58,28 @@ def work(
         raise InputError(f"a worker takes its trainings from a database, and {storage!r} is no URL of one")
     slots = cores() if jobs is None else parse_count(jobs, "jobs", 1)
     began, done, name = time.monotonic(), 0, None
-    with storages.quiet_optuna():
+    with storages.quiet_optuna(), contextlib.ExitStack() as stack:
         kept = _wait_for(storage, study, idle)
         patience = Patience()
+        if kept is not None:
+            stack.callback(storages.close, kept)
         while kept is not None and (now := patience(lambda: _running(kept, study))) is not None:
-            _refuse_other_versions(now)
             if now.study == name:
                 break  # nothing to do in it for too long
-            name = now.study
+            name, before = now.study, done
+            _refuse_other_versions(now)
             worker = Worker(Queue(kept, name), local_executor(resolve(now.task), slots), slots, own_name())
+            stack.callback(worker.close)
 
             def moved(name: str = name) -> bool:
                 there = patience(lambda: _running(kept, study))
                 return there is None or there.study != name
 
-            def told(name: str = name, before: int = done, worker: Worker = worker) -> None:
+            def told(name: str = name, before: int = before, worker: Worker = worker) -> None:
                 if progress:
                     progress(name, before + worker.done)
 
-            try:
-                worker.run(moved, idle, told)
-            finally:
-                worker.close()
+            worker.run(moved, idle, told)
             done += worker.done
     return Work(name, done, time.monotonic() - began)
 
