@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ON_NONFINITE = ("raise", "skip", "ignore")
 DEVICES = ("cpu", "cuda")
-_GROUP_KEYS = ("params", "rule", "convention", "maximize")
+_GROUP_KEYS = ("params", "rule", "convention", "maximize", "schedule")
 
 
 class Optimizer:
@@ -41,7 +41,8 @@ class Optimizer:
 
     rule: id such as "adamw". params: a list or dict of float32 or float64 NumPy arrays, C-contiguous, of any shape
     including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch); or groups, a list of
-    dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters: the rule's keywords (`optadvisor explain RULE`
+    dicts {"params": ..., "rule": ..., "schedule": ..., hyperparameters}, where a schedule is a `kernels.Schedule` or its
+    dict, with the step counts it needs, and lr its peak. hyperparameters: the rule's keywords (`optadvisor explain RULE`
     lists them). convention: whose form of the rule, "pytorch" where nothing is said; groups of other rules share it
     where their rule has it. on_nonfinite: what a NaN or Inf in a gradient does:
     "raise" NonFiniteGradient before anything changes, "skip" the step, or "ignore" (no check). maximize: go up
@@ -89,6 +90,7 @@ class Optimizer:
                     {**inherited, **keywords},
                     given.get("convention", shared),
                     [i for i, leaf in enumerate(self._leaves) if leaf.path[0] == number],
+                    _schedule(given["schedule"], f"params[{number}]") if "schedule" in given else None,
                     maximize=given.get("maximize", maximize),
                 )
         else:
@@ -409,7 +411,7 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state_dict. InputError, and nothing changed, where rule, names, shapes or dtypes differ.
 
-        Hyperparameters stay those of this optimizer: they may be changed on purpose between runs.
+        Hyperparameters and schedules stay those of this optimizer: they may be changed on purpose between runs.
         """
         self.steps_done = saving.load_state_dict(state, self.groups)
         self._initialised = True
@@ -476,6 +478,14 @@ class Optimizer:
             )
         if self.ema_decay is not None:
             raise InputError(f"ema_decay would touch every row of {name}, whose gradient is (ids, rows): leave it out")
+
+
+def _schedule(given: Any, where: str) -> Schedule:
+    try:
+        return (given if isinstance(given, Schedule) else Schedule.from_dict(given)).resolve()
+    except InputError as error:
+        # Here nothing passes total_steps: the schedule itself carries it.
+        raise InputError(f"{where}: {str(error).replace('pass total_steps', 'add total_steps to it')}") from None
 
 
 def _number(name: str, value: Any, fits: Any, expected: str) -> float | None:

@@ -24,6 +24,7 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                 "rule": group.rule.id,
                 "convention": group.convention,
                 "hyperparameters": dict(group.hyperparameters),
+                "schedule": group.schedule.to_dict(),
                 "params": [
                     {"name": leaf.name, "shape": leaf.array.shape, "dtype": dtype_name(leaf.array.dtype)}
                     for leaf in group.leaves
