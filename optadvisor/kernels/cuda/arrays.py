@@ -34,7 +34,7 @@ def arithmetic(dtype: Any) -> np.dtype[Any]:
 def widened(array: NDArray[Any]) -> NDArray[Any]:
     """An array of the host in the dtype of its arithmetic; exact."""
     if array.dtype == BFLOAT16:
-        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return array.astype(arithmetic(array.dtype), copy=False)
 
 
