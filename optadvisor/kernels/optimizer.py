@@ -40,7 +40,8 @@ class Optimizer:
     """Update parameters in place by one of the rules of `optadvisor.kernels.RULES`.
 
     rule: id such as "adamw". params: a list or dict of float32 or float64 NumPy arrays, C-contiguous, of any shape
-    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch); or groups, a list of
+    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch), there also
+    float16 or bfloat16 with float32 master weights in the state; or groups, a list of
     dicts {"params": ..., "rule": ..., "schedule": ..., hyperparameters}, where a schedule is a `kernels.Schedule` or its
     dict, with the step counts it needs, and lr its peak. hyperparameters: the rule's keywords (`optadvisor explain RULE`
     lists them). convention: whose form of the rule, "pytorch" where nothing is said; groups of other rules share it
@@ -257,8 +258,9 @@ class Optimizer:
     def step(self, grads: Parameters, lr: float | None = None, *, grad_scale: float = 1.0) -> bool:
         """One update of every parameter; True, or False where on_nonfinite="skip" skipped it.
 
-        grads: arrays in the structure of `params`, same shapes and dtypes; they are not written. For an embedding
-        table it may be (ids, rows): (m,) integers and (m, width) gradients of these rows; repeated ids are summed.
+        grads: arrays in the structure of `params`, same shapes and dtypes (on a GPU float32, float16 and bfloat16 mix);
+        they are not written. For an embedding table it may be (ids, rows): (m,) integers and (m, width) gradients of
+        these rows; repeated ids are summed.
         lr: learning rate of this step alone, for all groups, in place of the groups' own and their schedules.
         grad_scale: what the gradients are divided by first: loss scale times accumulated mini-batches.
         """

@@ -117,7 +117,7 @@ def bfloat16(value: Any) -> DeviceArray:
 
 
 def _dtype(value: Any, typestr: str) -> np.dtype[Any]:
-    # The interface has no word for bfloat16: torch exports it as "<f2", which is float16, and ml_dtypes as bytes.
+    # The interface has no word for bfloat16: torch and ml_dtypes export bytes, "<V2", and older torch "<f2", float16.
     declared = str(getattr(value, "dtype", ""))
     return BFLOAT16 if declared in ("torch.bfloat16", "bfloat16") else np.dtype(typestr)
 
