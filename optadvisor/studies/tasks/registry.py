@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import generative, vision
+from optadvisor.studies.tasks import generative, rl, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
-FAMILIES: dict[str, Family] = {family.name: family for domain in (vision, generative) for family in domain.FAMILIES}
+FAMILIES: dict[str, Family] = {family.name: family for domain in (vision, rl, generative) for family in domain.FAMILIES}
 
 # The default task of each family.
 TASKS: dict[str, BuiltinTask] = {name: BuiltinTask(family) for name, family in FAMILIES.items()}
