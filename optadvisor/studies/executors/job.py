@@ -44,7 +44,7 @@ class Job:
 
 
 class Executor(Protocol):
-    """Does jobs, several at a time. A job's exception comes out of its future and ends the study."""
+    """Does jobs, several at a time. A job's exception comes out of its future, or of `submit`, and ends the study."""
 
     def submit(self, job: Job) -> Future[TrialRecord]: ...
 
