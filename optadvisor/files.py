@@ -57,11 +57,16 @@ def _unwritable(folder: Path, error: OSError, remedy: str) -> InputError:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old one or the new one: temporary file, fsync, rename."""
+    """Write a text file so that a crash leaves the old one or the new one: temporary file, fsync, rename."""
+    write_whole_bytes(path, text.encode())
+
+
+def write_whole_bytes(path: Path, data: bytes) -> None:
+    """`write_whole` for bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -263,6 +263,7 @@ def run(
         best, records = (standings[0].trial, standings[0].records) if standings else loop.confirm()
     finally:
         executor.close()
+        loop.close()
     values = [record.value for record in records]
     mean = shown(sum(values) / len(values), plan.direction)
     metrics = {m: sum(r.metrics[m] for r in records) / len(records) for m in records[0].metrics}
@@ -319,6 +320,8 @@ class _Loop:
         self._kept: dict[str, optuna.Study] = {}
         self._done: dict[int, FrozenTrial] = {}
         self._judges: dict[int, Judge] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
+        self._writing: list[Future[None]] = []
         for optimizer in plan.optimizers:
             kept = optuna.create_study(
                 storage=storage, study_name=f"{name}/{optimizer}", directions=directions, load_if_exists=True
@@ -329,6 +332,10 @@ class _Loop:
             self._studies[optimizer] = optuna.create_study(
                 study_name=optimizer, directions=directions, pruner=self._pruner
             )
+
+    def close(self) -> None:
+        """Wait until every trial that was told is in the storage."""
+        self._writer.shutdown()
 
     def best_value(self, optimizer: str) -> float:
         done = (t.record for t in self.trials if t.optimizer == optimizer and not t.record.pruned)
@@ -371,27 +378,31 @@ class _Loop:
         running: dict[Future[TrialRecord], Asked] = {}
         done: dict[int, Trial] = {}
         number = len(self.trials)
-        for optimizer, count in wave:
-            study = self._studies[optimizer]
-            if not study.trials and optimizer in self._starts:
-                study.enqueue_trial(self._starts[optimizer])
-            # A sampler of its own for every wave: a resumed study draws what the first run drew.
-            origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
-            study.sampler = searching.sampler(self.plan.sampler, seeds.derive(self.plan.seed, seeds.SAMPLER, origin))
-            before = copy.deepcopy(study) if self.plan.pruner != "none" else study
-            for _ in range(count):
-                trial = study.ask(self._spaces[optimizer].distributions())
-                if self.plan.pruner != "none":
-                    self._judges[number] = Judge(trial, before)
-                asked.append((number, optimizer, trial))
-                if number in self._done:
-                    done[number] = self._stored(*asked[-1])
-                else:
-                    running[self._submit(*asked[-1])] = asked[-1]
-                    self._collect([future for future in running if future.done()], running, done)
-                number += 1
-        while running:
-            self._collect(wait(running, return_when=FIRST_COMPLETED).done, running, done)
+        try:
+            for optimizer, count in wave:
+                study = self._studies[optimizer]
+                if optimizer in self._starts:
+                    study.enqueue_trial(self._starts.pop(optimizer))
+                # A sampler of its own for every wave: a resumed study draws what the first run drew.
+                origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
+                seed = seeds.derive(self.plan.seed, seeds.SAMPLER, origin)
+                study.sampler = searching.sampler(self.plan.sampler, seed)
+                before = copy.deepcopy(study) if self.plan.pruner != "none" else study
+                for _ in range(count):
+                    trial = study.ask(self._spaces[optimizer].distributions())
+                    if self.plan.pruner != "none":
+                        self._judges[number] = Judge(trial, before)
+                    asked.append((number, optimizer, trial))
+                    if number in self._done:
+                        done[number] = self._stored(*asked[-1])
+                    else:
+                        running[self._submit(*asked[-1])] = asked[-1]
+                        self._collect([future for future in running if future.done()], running, done)
+                    number += 1
+            while running:
+                self._collect(wait(running, return_when=FIRST_COMPLETED).done, running, done)
+        finally:
+            self._written(to_the_end=True)
         for number, _, trial in asked:
             self._tell(trial, done[number])
 
@@ -411,6 +422,14 @@ class _Loop:
                 self._progress([*self.trials, *(done[n] for n in sorted(done))], self.plan.trials)
         for future in failed:
             future.result()
+        self._written()
+
+    def _written(self, to_the_end: bool = False) -> None:
+        """Raise what went wrong in writing; with `to_the_end`, wait until all is written."""
+        ended = [write for write in self._writing if to_the_end or write.done()]
+        self._writing = [write for write in self._writing if write not in ended]
+        for write in ended:
+            write.result()
 
     def _config(self, optimizer: str, params: dict[str, float]) -> OptimizerConfig:
         return self._spaces[optimizer].decode(params, self._schedule, self._origin)
@@ -434,7 +453,7 @@ class _Loop:
         return Trial(number, optimizer, record, self.plan.direction)
 
     def _keep(self, trial: optuna.Trial, done: Trial) -> None:
-        """Add a trial that has ended to the storage."""
+        """Add a trial that has ended to the storage, in a thread of its own: that waits for the disk."""
         number, record = done.number, done.record
         frozen = optuna.trial.create_trial(
             state=TrialState.PRUNED if record.pruned else TrialState.COMPLETE,
@@ -445,7 +464,7 @@ class _Loop:
             intermediate_values=self._judges[number].reports if number in self._judges else {},
         )
         frozen.datetime_start = trial.datetime_start
-        self._kept[done.optimizer].add_trial(frozen)
+        self._writing.append(self._writer.submit(self._kept[done.optimizer].add_trial, frozen))
 
     def _tell(self, trial: optuna.Trial, done: Trial) -> None:
         """Tell the sampler and the pruner of a trial."""

@@ -15,7 +15,7 @@ from optadvisor.studies.tasks.registry import FAMILIES, TASKS, get, sample
 from tests.studies.tasks.checks import Point, check_gradient
 
 # Their gradients are not of the loss they return (two players; a reward that is sampled; noise): tests of their own.
-OWN_GRADIENT_TEST = {"drifting-minimum"}
+OWN_GRADIENT_TEST = {"drifting-minimum", "gan-ring"}
 
 # A rule must beat the untrained start by a training or two from these; the best of them counts.
 RATES = {
