@@ -51,20 +51,19 @@ def tune(
     """Search the best settings for a task and keep them as its tuned config.
 
     task: name of a built-in task, such as digits-mlp or digits-mlp:batch=64; FILE.py:FUNCTION, a function of your own,
-    `def objective(config, report, seed) -> float`, which is trained in worker processes; or the function itself, which
-    is called in this process. trials: search trials over all rules (50).
-    seed: of the whole study (0). optimizers: rules to search; by default every dense rule, and on sparse tasks ftrl and
-    a hybrid, in the order of the advice. storage: an Optuna URL or the path of a journal file; by default a journal in
-    the data folder. jobs: trainings at once, by default one a core, of a function of your own one; of a function that is
-    called in this process they are threads, which share the interpreter's lock. timeout: seconds after which a training
-    in a worker process is stopped and counts as failed. steps: length of a training, by default the task's. resume: go on with the newest study of the task, whose plan is kept. sampler: tpe, gp, cmaes, qmc or random.
-    pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)} in place of the rules' own; fixed:
-    {"weight_decay": 0.1}, not searched; in a hybrid with the role in front (dense.lr). objectives: beside "value",
-    "steps" (to `target`) and "memory" (bytes of optimizer state); the best config is by value, `Result.pareto` has
-    the trade-offs. range_test: find each rule's scale of lr by short trainings first.
-    allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
-    `Result.standings` compares their best configs. progress: called with the trials
-    so far and the number planned.
+    `def objective(config, report, seed) -> float`, which is called in worker processes; or the function itself, which is
+    called in this process. trials: search trials over all rules (50). seed: of the whole study (0). optimizers: rules to
+    search; by default every dense rule, and on sparse tasks ftrl and a hybrid, in the order of the advice. storage: an
+    Optuna URL or the path of a journal file; by default a journal in the data folder. jobs: trainings at once, by
+    default one a core, of a function of your own one; of a function called in this process they are threads, which
+    share the interpreter's lock. timeout: seconds after which a training in a worker process is stopped and counts as
+    failed. steps: length of a training, by default the task's. resume: go on with the newest study of the task, whose
+    plan is kept. sampler: tpe, gp, cmaes, qmc or random. pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)}
+    in place of the rules' own; fixed: {"weight_decay": 0.1}, not searched; in a hybrid with the role in front
+    (dense.lr). objectives: beside "value", "steps" (to `target`) and "memory" (bytes of optimizer state); the best
+    config is by value, `Result.pareto` has the trade-offs. range_test: find each rule's scale of lr by short trainings
+    first. allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
+    `Result.standings` compares their best configs. progress: called with the trials so far and the number planned.
 
     Errors: InputError before any work starts; TrialError where a function of your own raises what is no divergence;
     StudyError where no config trains. What finished is kept whatever happens.
