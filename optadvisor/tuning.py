@@ -14,9 +14,11 @@ from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_count
 from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
-from optadvisor.studies.executors import Executor, processes
+from optadvisor.studies.executors import Executor, places, processes
+from optadvisor.studies.executors.dask import Dask
 from optadvisor.studies.executors.processes import Processes
-from optadvisor.studies.executors.threads import InTurn, Threads
+from optadvisor.studies.executors.threads import InTurn, Threads, cores
+from optadvisor.studies.executors.workers import shared
 from optadvisor.studies.plan import EQUAL, HALVING
 from optadvisor.studies.space import Space
 from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
@@ -46,6 +48,8 @@ def tune(
     target: float | None = None,
     range_test: bool | None = None,
     allocation: str = HALVING,
+    executor: str | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Search the best settings for a task and keep them as its tuned config.
@@ -63,17 +67,21 @@ def tune(
     (dense.lr). objectives: beside "value", "steps" (to `target`) and "memory" (bytes of optimizer state); the best
     config is by value, `Result.pareto` has the trade-offs. range_test: find each rule's scale of lr by short trainings
     first. allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
-    `Result.standings` compares their best configs. progress: called with the trials so far and the number planned.
+    `Result.standings` compares their best configs. executor: who trains: "local", this process or children of it;
+    "workers", whoever joins with `optadvisor worker`, and this process, the default where storage is a database server
+    (jobs=0 leaves all to the others); "dask", the cluster at the address `scheduler`. progress: called with the trials
+    so far and the number planned.
 
     Errors: InputError before any work starts; TrialError where a function of your own raises what is no divergence;
     StudyError where no config trains. What finished is kept whatever happens.
     """
     found = resolve(task)
-    _check_timeout(found, timeout)
+    where = places.choose(executor, scheduler, storage, jobs)
+    _check_timeout(found, timeout, where)
     counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
+    lowest = {"seed": 0, "jobs": 0 if where == places.WORKERS else 1}
     checked = {
-        name: None if value is None else parse_count(value, name, 0 if name == "seed" else 1)
-        for name, value in counts.items()
+        name: None if value is None else parse_count(value, name, lowest.get(name, 1)) for name, value in counts.items()
     }
     chosen = _chosen(found, [optimizers] if isinstance(optimizers, str) else optimizers)
     asked = {
@@ -96,17 +104,30 @@ def tune(
         _check_steps(found, plan)
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
+        far = Dask(found.name, scheduler) if where == places.DASK and scheduler else None
+        stack.callback(far.close if far else lambda: None)
         kept = storages.open_storage(storage, found.name)
         before = study.latest(kept, found.name, allocation) if resume else None
         if before:
             name, plan = before
             _same(name, plan, asked)
             searching.check(plan.sampler)
+            places.check_pruner(where, plan.pruner)
         else:
+            places.check_pruner(where, plan.pruner)
             _check_steps(found, plan)
             name = study.create(kept, plan)
-        stack.enter_context(storages.exclusive(name, storage, found.name))
-        result = study.run(found, plan, name, kept, _executor(found, checked["jobs"], timeout), progress)
+        stack.enter_context(storages.exclusive(name, storage, found.name, kept))
+        if where == places.WORKERS:
+            slots = default_jobs(found) if checked["jobs"] is None else checked["jobs"]
+            local = local_executor(found, slots, timeout) if slots else None
+            options = {} if timeout is None else {"timeout": timeout}
+            doer: Executor = stack.enter_context(shared(kept, name, found.name, local, slots, options))
+        elif where == places.LOCAL and isinstance(found, FunctionTask) and found.here and checked["jobs"] in (None, 1):
+            doer = InTurn(found)
+        else:
+            doer = far or local_executor(found, checked["jobs"], timeout)
+        result = study.run(found, plan, name, kept, doer, progress)
         if plan.allocation == HALVING:  # a race compares; it does not take the place of what was tuned
             results.save(result)
         return result
@@ -129,22 +150,26 @@ def resolve(task: str | Callable[..., Any] | Task) -> Task:
     return function.of(task)
 
 
-def _executor(task: Task, jobs: int | None, timeout: float | None) -> Executor:
-    if not isinstance(task, FunctionTask):
-        return Threads(task, jobs)
-    if not task.here:
+def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -> Executor:
+    """Does the trainings of a task in this process or in children of it, by default one a core."""
+    if isinstance(task, FunctionTask) and not task.here:
         return Processes(task, jobs, timeout)
-    return InTurn(task) if jobs in (None, 1) else Threads(task, jobs)
+    return Threads(task, jobs or default_jobs(task))
 
 
-def _check_timeout(task: Task, timeout: object) -> None:
+def default_jobs(task: Task) -> int:
+    """Trainings at once: one a core; of a person's function one, which may need all cores, or all of a GPU's memory."""
+    return 1 if isinstance(task, FunctionTask) else cores()
+
+
+def _check_timeout(task: Task, timeout: object, where: str) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not 0 < float(timeout) < math.inf:
         raise InputError(f"timeout is {timeout!r}; it takes seconds, more than 0, such as 90 or 0.5")
-    if not isinstance(task, FunctionTask) or task.here:
+    if not isinstance(task, FunctionTask) or task.here or where == places.DASK:
         raise InputError(
-            f"timeout stops worker processes, and {task.name} is trained in this one: "
+            f"timeout stops worker processes of this machine, and {task.name} is not trained in one: "
             "leave it out, or give a function of your own as FILE.py:FUNCTION"
         )
 

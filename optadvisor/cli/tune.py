@@ -17,6 +17,8 @@ from optadvisor.cli.printing import Page, print_json
 from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
+from optadvisor.studies.executors import JobError
+from optadvisor.studies.executors.places import PLACES
 from optadvisor.studies.storage import without_password
 from optadvisor.studies.study import Progress, Result, StudyError, Trial
 from optadvisor.studies.tasks import registry
@@ -41,7 +43,18 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log
     help="Seed of the whole study: the same seed gives the same trials.  [default: 0]",
 )
 @click.option("--storage", help="Optuna storage URL, or a journal file.  [default: a journal in the data folder]")
-@click.option("--jobs", type=Count(), help="Trainings at once.  [default: one a core]")
+@click.option(
+    "--jobs",
+    type=Count(0),
+    help="Trainings at once, in this process; 0 leaves all to other workers.  [default: one a core]",
+)
+@click.option(
+    "--executor",
+    type=Name(PLACES),
+    help="Who trains: this process, it and everyone who joins with `optadvisor worker`, or a Dask cluster.  "
+    "[default: workers where --storage is a database server, else local]",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Scheduler of the Dask cluster, as tcp://HOST:8786.")
 @click.option("--steps", type=Count(), help="Updates in a training.  [default: the task's]")
 @click.option("--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -53,6 +66,8 @@ def command(
     seed: int | None,
     storage: str | None,
     jobs: int | None,
+    executor: str | None,
+    scheduler: str | None,
     steps: int | None,
     resume: bool,
     quiet: bool,
@@ -72,6 +87,8 @@ def command(
             jobs=jobs,
             steps=steps,
             resume=resume,
+            executor=executor,
+            scheduler=scheduler,
             progress=progress,
         )
     if output == "json":
@@ -91,7 +108,7 @@ def running(task: str, storage: str | None, name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo(f"Interrupted: finished trials are kept. Go on with: {again}", err=True)
         raise click.exceptions.Exit(1) from None
-    except StudyError as error:
+    except (StudyError, JobError) as error:
         raise click.ClickException(str(error)) from error
     except (OSError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's

@@ -113,7 +113,7 @@ def find(name: str, storage: str | None) -> Kept:
 def delete(kept: Kept, storage: str | None) -> None:
     """Remove a study and its trials from its storage; InputError where a process is running it."""
     where = storage if storage is not None else kept.place
-    with storages.exclusive(kept.name, where, kept.plan.task):
+    with storages.exclusive(kept.name, where, kept.plan.task, kept.storage):
         for name in storages.study_names(kept.storage):
             if name == kept.name or name.startswith(f"{kept.name}/"):
                 optuna.delete_study(study_name=name, storage=kept.storage)

@@ -32,7 +32,7 @@ from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
 from optadvisor.studies.searching import Judge
 from optadvisor.studies.space import Space
-from optadvisor.studies.storage import study_names
+from optadvisor.studies.storage import keep_trial, study_names
 from optadvisor.studies.tasks.task import MINIMIZE, Task, TrialRecord, shown
 
 FORMAT = 2
@@ -464,7 +464,7 @@ class _Loop:
             intermediate_values=self._judges[number].reports if number in self._judges else {},
         )
         frozen.datetime_start = trial.datetime_start
-        self._writing.append(self._writer.submit(self._kept[done.optimizer].add_trial, frozen))
+        self._writing.append(self._writer.submit(keep_trial, self._kept[done.optimizer], frozen, number))
 
     def _tell(self, trial: optuna.Trial, done: Trial) -> None:
         """Tell the sampler and the pruner of a trial."""

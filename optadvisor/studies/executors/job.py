@@ -13,10 +13,6 @@ from optadvisor.studies.tasks.function import FunctionError, is_pruning
 from optadvisor.studies.tasks.task import Report, Task, TrialRecord
 
 
-class TrialError(RuntimeError):
-    """A person's function failed in a trial, which ends the study: which trial, what it tried, what was raised, where."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One training. key: tells it from every other job of the study, and is the same when the study is resumed.
@@ -41,6 +37,19 @@ class Job:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], report: Report | None = None) -> Job:
         return cls(data["key"], OptimizerConfig.from_dict(data["config"]), data["seed"], data["steps"], report)
+
+
+class JobError(RuntimeError):
+    """A job cannot be done. Of a job that somebody else had, the message is that of its own error."""
+
+
+class TrialError(JobError):
+    """A person's function failed in a trial, which ends the study: which trial, what it tried, what was raised, where."""
+
+
+def message_of(error: BaseException) -> str:
+    """An error for another machine's JobError."""
+    return str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
 
 
 class Executor(Protocol):

@@ -23,6 +23,7 @@ from typing import Any
 from optadvisor.kernels.errors import InputError
 from optadvisor.studies.executors.child import GRACE
 from optadvisor.studies.executors.job import Job, TrialError
+from optadvisor.studies.executors.threads import cores
 from optadvisor.studies.tasks.function import Facts, FunctionTask, is_pruning, task_name
 from optadvisor.studies.tasks.task import TrialRecord
 
@@ -52,7 +53,7 @@ class Processes:
         self._environment = dict(os.environ)
         if jobs > 1:
             for name in _THREADS:
-                self._environment.setdefault(name, str(max(1, _cores() // jobs)))
+                self._environment.setdefault(name, str(max(1, cores() // jobs)))
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="trial")
         self._lock = threading.Lock()
         self._closed = False
@@ -248,7 +249,3 @@ def _prunes(job: Job, step: int, value: float) -> bool:
             return True
         raise
     return False
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
