@@ -424,7 +424,9 @@ class _Loop:
             done[number] = Trial(number, optimizer, future.result(), self.plan.direction)
             self._keep(trial, done[number])
             if self._progress and done[number].record.seconds >= SLOW:
-                self._progress([*self.trials, *(done[n] for n in sorted(done))], self.plan.trials)
+                so_far = [*self.trials, *(done[n] for n in sorted(done))]
+                if len(so_far) < self.plan.trials:  # the end is told with the wave
+                    self._progress(so_far, self.plan.trials)
         for future in failed:
             future.result()
         self._written()
