@@ -15,7 +15,14 @@ from optadvisor.studies.tasks.registry import FAMILIES, TASKS, get, sample
 from tests.studies.tasks.checks import Point, check_gradient
 
 # Their gradients are not of the loss they return (two players; a reward that is sampled): tests of their own.
-OWN_GRADIENT_TEST: set[str] = {"gan-ring", "bandit-drift", "gridworld-reinforce", "gridworld-actor-critic"}
+OWN_GRADIENT_TEST: set[str] = {
+    "gan-ring",
+    "bandit-drift",
+    "gridworld-reinforce",
+    "gridworld-actor-critic",
+    "cartpole-reinforce",
+    "cartpole-actor-critic",
+}
 
 # A rule must beat the untrained start by a training or two from these; the best of them counts.
 RATES = {
@@ -54,7 +61,15 @@ def test_float32_agrees_with_float64(name: str):
     single = np.full(grad.size, np.nan, np.float32)
     work = np.zeros(max(problem.work, 1), np.float32)
     found = point.gradient(
-        point.theta.astype(np.float32), problem.reals, problem.integers, problem.dims, point.rows, 0, 12345, single, work
+        point.theta.astype(np.float32),
+        problem.reals,
+        problem.integers,
+        problem.dims,
+        point.rows,
+        0,
+        12345,
+        single,
+        work,
     )
     assert found == pytest.approx(loss, rel=1e-4, abs=1e-5)
     assert np.linalg.norm(single - grad) <= 1e-3 * np.linalg.norm(grad) + 1e-6
