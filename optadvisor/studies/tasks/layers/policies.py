@@ -84,3 +84,19 @@ def less_the_others(returns):
             total += returns[t, i]
         for i in range(episodes):
             returns[t, i] = (whole * returns[t, i] - total) * scale
+
+
+def n_step_returns(rewards, ended, last, discount):
+    """rewards[t, i] += discount * rewards[t + 1, i], from the last t to the first, in place: (steps, environments).
+
+    Where ended[t, i] is not 0 nothing is added: rewards[t, i] has all that its episode brings from there. last: the
+    values (environments,) of where the last step led to.
+    """
+    steps, environments = rewards.shape
+    for i in range(environments):
+        if ended[steps - 1, i] == 0:
+            rewards[steps - 1, i] += discount * last[i]
+    for t in range(steps - 2, -1, -1):
+        for i in range(environments):
+            if ended[t, i] == 0:
+                rewards[t, i] += discount * rewards[t + 1, i]

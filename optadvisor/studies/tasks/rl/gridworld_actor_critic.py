@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from optadvisor.studies.tasks.family import Axis, Family, Problem, Program, Values
 from optadvisor.studies.tasks.layers.numbers import mix, uniform
-from optadvisor.studies.tasks.layers.policies import add_entropy_gradient, add_policy_gradient, choose, softmax
+from optadvisor.studies.tasks.layers.policies import (
+    add_entropy_gradient,
+    add_policy_gradient,
+    choose,
+    n_step_returns,
+    softmax,
+)
 from optadvisor.studies.tasks.rl.cells import cell_backward, cell_forward, cell_initial, cell_layout
 from optadvisor.studies.tasks.rl.gridworld import ACTIONS, expected_steps, least_steps, maze, move, random_start
 
@@ -51,16 +57,14 @@ def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     h, z = rest[:a].reshape(cells, hidden), rest[a : a + b].reshape(cells, ACTIONS + 1)
     delta = rest[a + b : a + 2 * b].reshape(cells, ACTIONS + 1)
     policy = rest[a + 2 * b : a + 2 * b + c].reshape(cells, ACTIONS)
-    log = rest[a + 2 * b + c :].reshape(3, moves)  # cell * ACTIONS + action, value to go on with, whether to go on
+    rest = rest[a + 2 * b + c :]
+    size = moves * worlds
+    taken, ended = rest[:size].reshape(moves, worlds), rest[size : 2 * size].reshape(moves, worlds)
+    gains, last = rest[2 * size : 3 * size].reshape(moves, worlds), rest[3 * size :]
     _policy_and_values(theta, h, z, policy)
 
     starts, draws, winds = mix(key, 0), mix(key, 1), mix(key, 2)
-    delta[:] = 0
-    loss = 0.0
-    one = theta.dtype.type(1)
-    scale = one / theta.dtype.type(worlds * moves)
-    discount, cost = reals[DISCOUNT], theta.dtype.type(COST)
-    bonus, critic = theta.dtype.type(ENTROPY), theta.dtype.type(CRITIC)
+    discount = reals[DISCOUNT]
     for i in range(worlds):
         if step == 0:
             places[i], ages[i] = random_start(mix(key, 3), i, cells, goal), 0
@@ -68,27 +72,32 @@ def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
             draw = i * moves + t
             cell = np.int64(places[i])
             action = choose(policy[cell], uniform(draws, draw))
-            after = move(neighbour, cell, action, reals[WIND], winds, draw)
-            ages[i] += one
-            ended = after == goal or ages[i] >= horizon
-            log[0, t] = cell * ACTIONS + action
-            log[1, t] = z[after, ACTIONS] if after != goal else 0
-            log[2, t] = 0 if ended else 1
-            if ended:
-                after, ages[i] = random_start(starts, draw, cells, goal), 0
-            places[i] = after
-        gain = log[1, moves - 1]
-        for t in range(moves - 1, -1, -1):
-            if log[2, t] == 0:
-                gain = log[1, t]
-            gain = discount * gain - cost
-            which = np.int64(log[0, t])
+            taken[t, i] = cell * ACTIONS + action
+            cell = move(neighbour, cell, action, reals[WIND], winds, draw)
+            ages[i] += 1
+            gains[t, i], ended[t, i] = -COST, 0
+            if cell == goal or ages[i] >= horizon:
+                if cell != goal:
+                    gains[t, i] += discount * z[cell, ACTIONS]
+                ended[t, i], ages[i] = 1, 0
+                cell = random_start(starts, draw, cells, goal)
+            places[i] = cell
+        last[i] = z[np.int64(places[i]), ACTIONS]
+    n_step_returns(gains, ended, last, discount)
+
+    delta[:] = 0
+    loss = 0.0
+    scale = theta.dtype.type(1.0 / size)
+    bonus, critic = theta.dtype.type(ENTROPY) * scale, theta.dtype.type(CRITIC) * scale
+    for t in range(moves):
+        for i in range(worlds):
+            which = np.int64(taken[t, i])
             cell, action = which // ACTIONS, which % ACTIONS
-            advantage = gain - z[cell, ACTIONS]
-            loss += scale * (critic * advantage * advantage - advantage * math.log(policy[cell, action]))
-            add_policy_gradient(policy[cell], action, scale * advantage, delta[cell, :ACTIONS])
-            loss -= scale * bonus * add_entropy_gradient(policy[cell], scale * bonus, delta[cell, :ACTIONS])
-            delta[cell, ACTIONS] -= theta.dtype.type(2) * critic * scale * advantage
+            advantage = gains[t, i] - z[cell, ACTIONS]
+            loss += critic * advantage * advantage - scale * advantage * math.log(policy[cell, action])
+            add_policy_gradient(policy[cell], action, scale * advantage, delta[cell])
+            loss -= bonus * add_entropy_gradient(policy[cell], bonus, delta[cell])
+            delta[cell, ACTIONS] -= theta.dtype.type(2) * critic * advantage
     cell_backward(theta, h, delta, grad)
     return loss
 
@@ -123,7 +132,7 @@ def build(values: Values) -> Problem:
         reals=np.array([values["wind"], best, values["discount"]], dtype=np.float32),
         integers=neighbour.reshape(-1),
         dims=np.array([cells, goal, horizon, worlds, moves, hidden]),
-        work=2 * worlds + cells * (hidden + 3 * ACTIONS + 2) + 3 * moves,
+        work=2 * worlds + cells * (hidden + 3 * ACTIONS + 2) + 3 * moves * worlds + worlds,
     )
 
 
