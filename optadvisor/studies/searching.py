@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -14,7 +13,6 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from optadvisor.kernels.errors import InputError
-from optadvisor.studies.tasks.task import TrialRecord
 
 SAMPLERS = {
     "tpe": "tree-structured Parzen estimator",
@@ -73,37 +71,39 @@ def pruner(name: str, steps: int | None) -> BasePruner:
 class Judge:
     """Reports of one trial to the pruner, which sees the trials told before this wave and this trial alone.
 
-    So the same trials are pruned with any number of jobs. The median looks at finished trials only, and the study
-    itself will do; Hyperband compares with running ones, and gets a copy of the study as it was before the wave.
+    So the same trials are pruned with any number of jobs. `before` is a copy of the study from before the wave, which
+    the wave's trials may share; Hyperband compares with running trials, and gets a copy for each.
     """
 
     def __init__(self, trial: optuna.Trial, before: optuna.Study) -> None:
-        self._trial = trial
-        if before is not trial.study:
-            private = copy.deepcopy(before)
-            running = optuna.trial.create_trial(
-                state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
-            )
-            private.add_trial(running)
-            self._trial = optuna.Trial(private, private.trials[-1]._trial_id)
+        compares = isinstance(before.pruner, optuna.pruners.HyperbandPruner)
+        study = copy.deepcopy(before) if compares else before
+        running = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
+        )
+        study.add_trial(running)
+        self._trial = optuna.Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
 
     def __call__(self, step: int, value: float) -> None:
         self._trial.report(value, step)
         if self._trial.should_prune():
             raise optuna.TrialPruned
 
-    def replay(self, record: TrialRecord) -> None:
+    @property
+    def reports(self) -> dict[int, float]:
+        """What was reported, by step."""
+        return dict(self._trial.storage.get_trial(self._trial._trial_id).intermediate_values)
+
+    def replay(self, reports: Mapping[int, float]) -> None:
         """Report what a stored trial reported."""
-        for step, value in record.curve if record.pruned else record.curve[:-1]:
-            if math.isfinite(value):
-                with contextlib.suppress(optuna.TrialPruned):
-                    self(step, value)
+        for step, value in sorted(reports.items()):
+            with contextlib.suppress(optuna.TrialPruned):
+                self(step, value)
 
     def pass_on(self, trial: optuna.Trial) -> None:
         """Note on the study's own trial what the pruner will want to know of it."""
-        if trial is not self._trial:
-            judged = self._trial.study.trials[-1]
-            for step, value in judged.intermediate_values.items():
-                trial.report(value, step)
-            for key, note in judged.system_attrs.items():
-                trial.storage.set_trial_system_attr(trial._trial_id, key, note)
+        judged = self._trial.storage.get_trial(self._trial._trial_id)
+        for step, value in judged.intermediate_values.items():
+            trial.report(value, step)
+        for key, note in judged.system_attrs.items():
+            trial.storage.set_trial_system_attr(trial._trial_id, key, note)

@@ -5,7 +5,7 @@ A hybrid's space has the axes of its rules behind their roles: embedding.lr, den
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,11 +113,11 @@ def narrowed(spaces: Iterable[Space], ranges: Mapping[str, Range], fixed: Mappin
             hits += changed is not None
             found[optimizer] = changed or space
         if not hits:
-            raise unknown("hyperparameter or axis", name, sorted({n for s in found.values() for n in _names(s)}))
+            raise _missing(name, list(found.values()), name in fixed)
     return found
 
 
-def _names(space: Space) -> set[str]:
+def names(space: Space) -> set[str]:
     """What may be given a range or fixed."""
     found = set()
     for role, rule in space.parts.items():
@@ -148,11 +148,19 @@ def _with(space: Space, name: str, value: Any, fix: bool) -> Space | None:
             for end in ends:
                 hyperparameter.check(_pair(hyperparameter, end), f"the range of {name}")
             return replace(space, ranges={**space.ranges, name: (float(low), float(high))})
-    if short in record.names:
-        axes = [axis.name for h, axis in record.search() if h.name == short]
-        hint = f"give {' and '.join(axes)} a range" if axes else "fix it instead"
-        raise InputError(f"{short} of {rule} is not one axis of the search: {hint}")
     return None
+
+
+def _missing(name: str, spaces: Sequence[Space], fixed: bool) -> InputError:
+    """The error for a name that fits no space."""
+    known = {n for space in spaces for n in names(space)}
+    for space in spaces:
+        role, _, short = name.rpartition(".")
+        if not fixed and role in space.parts and short in rules.get(space.parts[role]).names:
+            axes = [axis.name for h, axis in rules.get(space.parts[role]).search() if h.name == short]
+            hint = f"give {' and '.join(axes)} a range" if axes else "fix it instead"
+            return InputError(f"{name} is not one axis of the search: {hint}")
+    return unknown("hyperparameter or axis", name, sorted(known))
 
 
 def _pair(hyperparameter: Hyperparameter, number: float) -> Any:

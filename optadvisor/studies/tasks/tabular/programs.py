@@ -17,7 +17,7 @@ from optadvisor.studies.tasks.family import Layout, Problem, Program
 from optadvisor.studies.tasks.layers.dense import gather
 from optadvisor.studies.tasks.layers.losses import correct, logistic_loss, softmax_cross_entropy
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
-from optadvisor.studies.tasks.layers.stack import last_layer, stack, stack_backward
+from optadvisor.studies.tasks.layers.tower import last_layer, stack, stack_backward
 
 BLOCK = 64  # rows that evaluation computes at once
 
