@@ -94,9 +94,7 @@ def _initial(values: Values, rng: np.random.Generator) -> NDArray[np.floating[An
     vocabulary, context, size, hidden = _sizes(values)
     theta = np.empty(_layout(values).total)
     inputs = context * size
-    table, *rest = views(
-        ((vocabulary, size), (inputs, hidden), (hidden, vocabulary), (hidden,), (vocabulary,)), theta
-    )
+    table, *rest = views(((vocabulary, size), (inputs, hidden), (hidden, vocabulary), (hidden,), (vocabulary,)), theta)
     table[...] = rng.standard_normal(table.shape)
     for part, fan in zip(rest, (inputs, hidden, inputs, hidden), strict=True):
         part[...] = rng.uniform(-1, 1, part.shape) / np.sqrt(fan)
