@@ -3,95 +3,245 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from optadvisor.advisor import guide, settings
 from optadvisor.config import HYBRID
-from optadvisor.kernels import rules
-from optadvisor.kernels.errors import InputError
-from optadvisor.kernels.rules import RULES
-from optadvisor.profile import TaskProfile
+from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_count
-from optadvisor.studies import results, space, study
+from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
-from optadvisor.studies.study import Plan, Progress, Result
-from optadvisor.studies.tasks import registry
+from optadvisor.studies.executors import Executor, places, processes
+from optadvisor.studies.executors.dask import Dask
+from optadvisor.studies.executors.processes import Processes
+from optadvisor.studies.executors.threads import InTurn, Threads, cores
+from optadvisor.studies.executors.workers import shared
+from optadvisor.studies.plan import EQUAL, HALVING
+from optadvisor.studies.space import Space
+from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
+from optadvisor.studies.tasks import Task, function, registry
+from optadvisor.studies.tasks.builtin import BuiltinTask
+from optadvisor.studies.tasks.function import FunctionTask
 
 TRIALS = 50
 
 
 def tune(
-    task: str,
+    task: str | Callable[..., Any] | Task,
     *,
     trials: int | None = None,
     seed: int | None = None,
     optimizers: Iterable[str] = (),
     storage: str | None = None,
     jobs: int | None = None,
+    timeout: float | None = None,
     steps: int | None = None,
     resume: bool = False,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    objectives: Iterable[str] = (),
+    target: float | None = None,
+    range_test: bool | None = None,
+    allocation: str = HALVING,
+    executor: str | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Search the best settings for a task and keep them as its tuned config.
 
-    task: name of a built-in task. trials: search trials over all rules (50). seed: of the whole study (0). optimizers:
-    rules to search; by default every dense rule, in the order of the advice. storage: an Optuna URL or the path of
-    a journal file; by default a journal in the data folder. jobs: trainings at once, by default one a core. steps:
-    length of a training, by default the task's. resume: go on with the newest study of the task, whose plan is kept.
-    progress: called with the trials so far and the number planned.
+    task: name of a built-in task, such as digits-mlp or digits-mlp:batch=64; FILE.py:FUNCTION, a function of your own,
+    `def objective(config, report, seed) -> float`, which is called in worker processes; or the function itself, which is
+    called in this process. trials: search trials over all rules (50). seed: of the whole study (0). optimizers: rules to
+    search; by default every dense rule, and on sparse tasks ftrl and a hybrid, in the order of the advice. storage: an
+    Optuna URL or the path of a journal file; by default a journal in the data folder. jobs: trainings at once, by
+    default one a core, of a function of your own one; of a function called in this process they are threads, which
+    share the interpreter's lock. timeout: seconds after which a training in a worker process is stopped and counts as
+    failed. steps: length of a training, by default the task's. resume: go on with the newest study of the task, whose
+    plan is kept. sampler: tpe, gp, cmaes, qmc or random. pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)}
+    in place of the rules' own; fixed: {"weight_decay": 0.1}, not searched; in a hybrid with the role in front
+    (dense.lr). objectives: beside "value", "steps" (to `target`) and "memory" (bytes of optimizer state); the best
+    config is by value, `Result.pareto` has the trade-offs. range_test: find each rule's scale of lr by short trainings
+    first. allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
+    `Result.standings` compares their best configs. executor: who trains: "local", this process or children of it;
+    "workers", whoever joins with `optadvisor worker`, and this process, the default where storage is a database server
+    (jobs=0 leaves all to the others); "dask", the cluster at the address `scheduler`. progress: called with the trials
+    so far and the number planned.
 
-    Errors: InputError before any work starts; what finished is kept whatever happens later.
+    Errors: InputError before any work starts; TrialError where a function of your own raises what is no divergence;
+    StudyError where no config trains. What finished is kept whatever happens.
     """
-    found = registry.get(task)
+    found = resolve(task)
+    where = places.choose(executor, scheduler, storage, jobs)
+    _check_timeout(found, timeout, where)
     counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
+    lowest = {"seed": 0, "jobs": 0 if where == places.WORKERS else 1}
     checked = {
-        name: None if value is None else parse_count(value, name, 0 if name == "seed" else 1)
-        for name, value in counts.items()
+        name: None if value is None else parse_count(value, name, lowest.get(name, 1)) for name, value in counts.items()
     }
-    chosen = _chosen([optimizers] if isinstance(optimizers, str) else optimizers)
+    chosen = _chosen(found, [optimizers] if isinstance(optimizers, str) else optimizers)
+    asked = {
+        "trials": checked["trials"],
+        "seed": checked["seed"],
+        "steps": checked["steps"],
+        "optimizers": chosen or None,
+        "sampler": _known("sampler", sampler, searching.SAMPLERS),
+        "pruner": _known("pruner", pruner, searching.PRUNERS),
+        "ranges": {name: (float(low), float(high)) for name, (low, high) in ranges.items()} if ranges else None,
+        "fixed": {n: list(v) if isinstance(v, tuple) else v for n, v in fixed.items()} if fixed else None,
+        "objectives": _objectives(found, objectives, target, pruner),
+        "target": target,
+        "range_test": range_test,
+        "allocation": _known("allocation", allocation, (HALVING, EQUAL)),
+        "direction": found.direction if isinstance(found, FunctionTask) else None,
+    }
+    plan = _plan(found, asked)
+    if not resume:
+        _check_steps(found, plan)
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
-        kept = storages.open_storage(storage, task)
-        before = study.latest(kept, task) if resume else None
+        far = Dask(found.name, scheduler) if where == places.DASK and scheduler else None
+        stack.callback(far.close if far else lambda: None)
+        kept = storages.open_storage(storage, found.name)
+        before = study.latest(kept, found.name, allocation) if resume else None
         if before:
             name, plan = before
-            asked = {
-                "trials": checked["trials"],
-                "seed": checked["seed"],
-                "steps": checked["steps"],
-                "optimizers": chosen or None,
-            }
             _same(name, plan, asked)
+            searching.check(plan.sampler)
+            places.check_pruner(where, plan.pruner)
         else:
-            length = checked["steps"] or found.steps
-            order = chosen or _advised(found.profile)
-            starts = _starts(found.profile, order)
-            plan = Plan(task, order, checked["trials"] or TRIALS, checked["seed"] or 0, length, starts)
+            places.check_pruner(where, plan.pruner)
+            _check_steps(found, plan)
             name = study.create(kept, plan)
-        stack.enter_context(storages.exclusive(name, storage, task))
-        result = study.run(found, plan, name, kept, checked["jobs"], progress)
-        results.save(result)
+        stack.enter_context(storages.exclusive(name, storage, found.name, kept))
+        if where == places.WORKERS:
+            slots = default_jobs(found) if checked["jobs"] is None else checked["jobs"]
+            local = local_executor(found, slots, timeout) if slots else None
+            options = {} if timeout is None else {"timeout": timeout}
+            doer: Executor = stack.enter_context(shared(kept, name, found.name, local, slots, options))
+        elif where == places.LOCAL and isinstance(found, FunctionTask) and found.here and checked["jobs"] in (None, 1):
+            doer = InTurn(found)
+        else:
+            doer = far or local_executor(found, checked["jobs"], timeout)
+        result = study.run(found, plan, name, kept, doer, progress)
+        if plan.allocation == HALVING:  # a race compares; it does not take the place of what was tuned
+            results.save(result)
         return result
 
 
-def _chosen(optimizers: Iterable[str]) -> tuple[str, ...]:
+def contestants(task: str | Callable[..., Any] | Task, optimizers: Iterable[str] = ()) -> tuple[str, ...]:
+    """The optimizers that a study of the task searches: those asked for, or those that follow from the advice."""
+    found = resolve(task)
+    return _chosen(found, optimizers) or _advised(found)
+
+
+def resolve(task: str | Callable[..., Any] | Task) -> Task:
+    """The task of a name, of FILE.py:FUNCTION, or of a function."""
+    if isinstance(task, str):
+        return processes.find(task) if function.is_target(task) else registry.get(task)
+    if isinstance(task, BuiltinTask | FunctionTask) or hasattr(task, "refuses"):
+        return cast(Task, task)
+    if not callable(task):
+        raise InputError(f"task is {task!r}; it takes the name of a built-in task, FILE.py:FUNCTION, or a function")
+    return function.of(task)
+
+
+def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -> Executor:
+    """Does the trainings of a task in this process or in children of it, by default one a core."""
+    if isinstance(task, FunctionTask) and not task.here:
+        return Processes(task, jobs, timeout)
+    return Threads(task, jobs or default_jobs(task))
+
+
+def default_jobs(task: Task) -> int:
+    """Trainings at once: one a core; of a person's function one, which may need all cores, or all of a GPU's memory."""
+    return 1 if isinstance(task, FunctionTask) else cores()
+
+
+def _check_timeout(task: Task, timeout: object, where: str) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not 0 < float(timeout) < math.inf:
+        raise InputError(f"timeout is {timeout!r}; it takes seconds, more than 0, such as 90 or 0.5")
+    if not isinstance(task, FunctionTask) or task.here or where == places.DASK:
+        raise InputError(
+            f"timeout stops worker processes of this machine, and {task.name} is not trained in one: "
+            "leave it out, or give a function of your own as FILE.py:FUNCTION"
+        )
+
+
+def _check_steps(task: Task, plan: Plan) -> None:
+    """InputError where a function lacks its steps, or the range test cannot shorten a training."""
+    if not isinstance(task, FunctionTask):
+        return
+    if task.facts.needs_steps and plan.steps is None:
+        raise InputError(f"{task.name} has a parameter steps: give --steps, or write STEPS = 1000 in its file")
+    if plan.range_test and not task.facts.takes_steps:
+        raise InputError(
+            f"the range test trains for a few steps only: give {task.name} a parameter steps, or leave it out"
+        )
+
+
+def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
+    """The plan of a new study: what was asked for, the advice for the rest."""
+    order = asked["optimizers"] or _advised(task)
+    groups = guide.hybrid_groups(task.profile) if HYBRID in order else {}
+    given = {name: value for name, value in asked.items() if value is not None}
+    own: dict[str, Any] = {"task": task.name, "optimizers": order, "hybrid": groups}
+    if isinstance(task, FunctionTask):
+        ranges, fixed = given.get("ranges", {}), given.get("fixed", {})
+        more = task.space([Space.of(name, **groups) for name in order], {*ranges, *fixed})
+        own |= {"ranges": {**more[0], **ranges}, "fixed": {**more[1], **fixed}}
+    plan = Plan(**{"trials": TRIALS, "seed": 0, "steps": task.steps, **given, **own})
+    searching.check(plan.sampler)
+    spaces = plan.spaces()  # refuses ranges and fixed values that no rule has
+    decision = guide.decide(task.profile)
+    starts = {name: space.encode(settings.make(name, task.profile, decision)) for name, space in spaces.items()}
+    return Plan(**{**vars(plan), "starts": starts})
+
+
+def _known(what: str, name: str | None, known: Iterable[str]) -> str | None:
+    if name is not None and name not in known:
+        raise unknown(what, name, known)
+    return name
+
+
+def _objectives(
+    task: Task, objectives: Iterable[str], target: float | None, pruner: str | None
+) -> tuple[str, ...] | None:
+    names = tuple(dict.fromkeys([objectives] if isinstance(objectives, str) else objectives))
+    for name in names:
+        _known("objective", name, OBJECTIVES)
+    others = [name for name in names if name != "value"]
+    if "steps" in others and (target is None or not math.isfinite(target)):
+        raise InputError("the objective 'steps' counts the steps to a value: give it with --target")
+    if target is not None and "steps" not in others:
+        raise InputError("target is used by the objective 'steps' only: add --objective steps, or leave it out")
+    if "memory" in others and not task.profile.parameters:
+        raise InputError(f"the objective 'memory' needs the number of parameters, which {task.name} does not tell")
+    if others and pruner not in (None, "none"):
+        raise InputError(f"pruner {pruner!r} judges one value: leave out --pruner or the other objectives")
+    return ("value", *others) if names else None
+
+
+def _chosen(task: Task, optimizers: Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(optimizers))
     for name in names:
-        if name == HYBRID:
-            raise InputError(
-                "optimizer 'hybrid' has one rule a parameter group, which no built-in task has yet: pick a rule"
-            )
-        if not rules.get(name).elementwise:
-            raise InputError(
-                f"optimizer {name!r} needs whole tensors, and a built-in task trains one flat array: "
-                "pick an element-wise rule"
-            )
+        reason = task.refuses(name)
+        if reason:
+            raise InputError(f"task {task.name} cannot be trained with {name!r}: {reason}; pick another optimizer")
     return names
 
 
 def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
     for field, value in asked.items():
         have = getattr(plan, field)
+        if isinstance(value, Mapping):  # a function's file may have added to these
+            have = {name: have.get(name) for name in value}
         if value is not None and value != have:
             raise InputError(
                 f"study {name} was started with {field} {have!r}, not {value!r}: "
@@ -99,12 +249,7 @@ def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
             )
 
 
-def _advised(profile: TaskProfile) -> tuple[str, ...]:
-    """The dense rules in the order of the advice; sparse ones only where the advice names them."""
-    return tuple(name for name in guide.decide(profile).order if name in RULES)
-
-
-def _starts(profile: TaskProfile, optimizers: Iterable[str]) -> dict[str, dict[str, float]]:
-    """The advised config of each rule, as the first point of its search."""
-    decision = guide.decide(profile)
-    return {name: space.encode(settings.make(name, profile, decision)) for name in optimizers}
+def _advised(task: Task) -> tuple[str, ...]:
+    """The dense rules in the order of the advice; sparse ones and hybrids only where the advice names them."""
+    order = guide.decide(task.profile).order
+    return tuple(name for name in order if not task.refuses(name))

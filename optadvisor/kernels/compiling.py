@@ -156,7 +156,7 @@ def entry(template: Callable[..., Any], name: str, arguments: int, **parts: Any)
     What calls through an address does not hold the callee's code: a task's gradient is compiled once, not once in
     every rule's loop. The code lives as long as the process.
     """
-    bound, digest = _bound(template, name, parts, "entry")
+    bound, _ = _bound(template, name, parts, "entry")
     signature = nb.float64(*([nb.int64] * arguments))
     folder = cache_folder()
     if folder is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TRIAL, CONFIRMATION, SAMPLER, WEIGHTS, BATCHES, TASKS = 0, 1, 2, 3, 4, 5
+TRIAL, CONFIRMATION, SAMPLER, WEIGHTS, BATCHES, TASKS, RANGE = 0, 1, 2, 3, 4, 5, 6
 
 
 def derive(seed: int, purpose: int, *numbers: int) -> int:

@@ -1,4 +1,4 @@
-"""Layers and the gradient of digits-mlp: against finite differences in float64, and against PyTorch."""
+"""Dense layers, losses and smooth functions: against finite differences in float64, and against NumPy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from optadvisor.config import OptimizerConfig
-from optadvisor.kernels import Optimizer
-from optadvisor.kernels.schedules import Schedule
-from optadvisor.studies.tasks import digits, layers
+from optadvisor.kernels.compiling import specialise
+from optadvisor.studies.tasks.layers import dense, losses, numbers, smooth
 
 BATCH, INPUTS, OUTPUTS = 5, 4, 3
+
+
+class layers:  # noqa: N801  # compiled, under the names of their modules' functions
+    gather, affine = specialise(dense.gather, "test"), specialise(dense.dense, "test")
+    dense_backward = specialise(dense.dense_backward, "test")
+    relu, relu_backward = specialise(dense.relu, "test"), specialise(dense.relu_backward, "test")
+    tanh, tanh_backward = specialise(dense.tanh, "test"), specialise(dense.tanh_backward, "test")
+    softmax_cross_entropy = specialise(losses.softmax_cross_entropy, "test")
+    squared_error, logistic_loss = specialise(losses.squared_error, "test"), specialise(losses.logistic_loss, "test")
+    correct = specialise(losses.correct, "test")
+    mix, fill_normal = specialise(numbers.mix, "test"), specialise(numbers.fill_normal, "test")
+    normal, uniform = specialise(numbers.normal, "test"), specialise(numbers.uniform, "test")
+    shuffle = specialise(numbers.shuffle, "test")
 
 
 def numeric(function: Callable[[], float], at: np.ndarray, step: float = 1e-6) -> np.ndarray:
@@ -45,7 +56,7 @@ def test_dense_backward_is_the_derivative_of_dense(draw: np.random.Generator):
     delta, out = draw.normal(size=(BATCH, OUTPUTS)), np.empty((BATCH, OUTPUTS))
 
     def scalar() -> float:
-        layers.dense(x, w, b, out)
+        layers.affine(x, w, b, out)
         return float((out * delta).sum())
 
     gw, gb = np.full_like(w, np.nan), np.full_like(b, np.nan)
@@ -56,18 +67,23 @@ def test_dense_backward_is_the_derivative_of_dense(draw: np.random.Generator):
     np.testing.assert_allclose(gb, numeric(scalar, b), rtol=1e-6, atol=1e-8)
 
 
-def test_relu_backward_is_the_derivative_of_relu(draw: np.random.Generator):
+@pytest.mark.parametrize(
+    ("function", "backward"), [(layers.relu, layers.relu_backward), (layers.tanh, layers.tanh_backward)]
+)
+def test_backward_is_the_derivative(
+    function: Callable[..., None], backward: Callable[..., None], draw: np.random.Generator
+):
     x, delta = draw.normal(size=(BATCH, OUTPUTS)), draw.normal(size=(BATCH, OUTPUTS))
 
     def scalar() -> float:
         out = x.copy()
-        layers.relu(out)
+        function(out)
         return float((out * delta).sum())
 
     expected = numeric(scalar, x)
     output, found = x.copy(), delta.copy()
-    layers.relu(output)
-    layers.relu_backward(output, found)
+    function(output)
+    backward(output, found)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -103,117 +119,88 @@ def test_correct_counts_the_rows_with_their_label_on_top():
     assert layers.correct(z, np.array([1, 0, 0]), np.array([0, 1])) == 2
 
 
-def wide(theta: np.ndarray, rows: int) -> tuple[np.ndarray, tuple, tuple]:
-    """Weights, data and buffers of digits-mlp in float64."""
-    x, labels, begin, end = digits.data()
-    sizes = (digits.INPUTS, digits.HIDDEN, digits.CLASSES, digits.HIDDEN)
-    work = tuple(np.empty((rows, width)) for width in sizes)
-    return theta.astype(np.float64), (x.astype(np.float64), labels, begin, end), work
+def test_squared_error_and_its_derivative(draw: np.random.Generator):
+    z, target, delta = draw.normal(size=(4, 3)), draw.normal(size=(4, 3)), np.empty((4, 3))
+    assert layers.squared_error(z, target, delta) == pytest.approx(np.mean((z - target) ** 2), rel=1e-12)
+    expected = numeric(lambda: layers.squared_error(z, target, np.empty_like(z)), z)
+    np.testing.assert_allclose(delta, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_digits_gradient_equals_finite_differences():
-    start = digits.start(seed=3, steps=1)
-    rows = start.rows[0]
-    theta, data, work = wide(start.theta, len(rows))
-    grad = np.empty_like(theta)
-    loss = digits.gradient(theta, data, rows, grad, work)
-    scratch = np.empty_like(grad)
-    some = np.random.default_rng(0).choice(theta.size, 60, replace=False)
-    # every part of the parameter vector: both weight matrices, both biases
-    for index in {*some, 0, digits.WEIGHTS - 1, digits.WEIGHTS, digits.WEIGHTS + digits.HIDDEN, theta.size - 1}:
-        kept, step, sides = theta[index], 1e-6, []
-        for sign in (1, -1):
-            theta[index] = kept + sign * step
-            sides.append(digits.gradient(theta, data, rows, scratch, work))
-        theta[index] = kept
-        assert grad[index] == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-5, abs=1e-8), index
-    assert loss == pytest.approx(np.log(10), rel=0.1)
+def test_logistic_loss_and_its_derivative(draw: np.random.Generator):
+    z, target, delta = 3 * draw.normal(size=7), draw.integers(0, 2, 7).astype(float), np.empty(7)
+    p = 1 / (1 + np.exp(-z))
+    expected = -np.mean(target * np.log(p) + (1 - target) * np.log(1 - p))
+    assert layers.logistic_loss(z, target, delta) == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(
+        delta, numeric(lambda: layers.logistic_loss(z, target, np.empty_like(z)), z), rtol=1e-6, atol=1e-9
+    )
 
 
-def test_digits_gradient_in_float32_is_that_of_float64():
-    start = digits.start(seed=3, steps=1)
-    theta, data, work = wide(start.theta, digits.BATCH)
-    grad, single = np.empty_like(theta), np.empty_like(start.theta)
-    expected = digits.gradient(theta, data, start.rows[0], grad, work)
-    loss = digits.gradient(start.theta, start.data, start.rows[0], single, start.work)
-    assert loss == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(single, grad, atol=1e-6)
+FUNCTION = None
 
 
-def test_digits_evaluation_is_the_mean_over_the_whole_part():
-    start = digits.start(seed=3, steps=1)
-    theta, data, work = wide(start.theta, digits.BATCH)
-    for part in (0, 1):
-        rows = np.arange(data[2][part], data[3][part])
-        loss, accuracy = digits.evaluate(theta, data, part, work)
-        _, _, whole = wide(start.theta, len(rows))
-        assert loss == pytest.approx(digits.gradient(theta, data, rows, np.empty_like(theta), whole), rel=1e-12)
-        assert accuracy == round(accuracy * len(rows)) / len(rows)
+def _over(x, out):
+    for i in range(x.size):
+        out[i] = FUNCTION(x[i])
 
 
-def test_the_parts_of_the_data_do_not_meet():
-    x, labels, begin, end = digits.data()
-    assert len(x) == len(labels) == 1797
-    assert (begin[0], end[0], begin[1], end[1]) == (1200, 1497, 1497, 1797)
-    assert x.dtype == np.float32
-    assert x.min() == 0.0
-    assert x.max() == 1.0
-    rows = digits.start(seed=0, steps=200).rows
-    assert rows.min() >= 0
-    assert rows.max() < digits.TRAINING
-    for epoch in (rows[:37], rows[37:74]):
-        assert len(set(epoch.ravel())) == epoch.size, "an epoch shows no image twice"
+@pytest.mark.parametrize(
+    ("function", "exact", "width", "relative", "absolute"),
+    [
+        (smooth.exponential, np.exp, 86.0, 2e-7, 0.0),
+        (smooth.hyperbolic_tangent, np.tanh, 20.0, 0.0, 3e-7),
+        (smooth.logistic, lambda x: 1 / (1 + np.exp(-x)), 40.0, 0.0, 2e-7),
+    ],
+)
+def test_smooth_functions(
+    function: Callable[..., float],
+    exact: Callable[[np.ndarray], np.ndarray],
+    width: float,
+    relative: float,
+    absolute: float,
+):
+    over = specialise(_over, "test", FUNCTION=function)
+    x = np.linspace(-width, width, 100_001, dtype=np.float32)
+    out, wide = np.empty_like(x), np.empty(x.size)
+    over(x, out)
+    np.testing.assert_allclose(out, exact(x.astype(np.float64)), rtol=relative, atol=absolute)
+    over(x.astype(np.float64), wide)
+    np.testing.assert_allclose(wide, exact(x.astype(np.float64)), rtol=1e-14, atol=1e-15)
+    ends = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30], np.float32)
+    found = np.empty_like(ends)
+    over(ends, found)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(found, exact(ends))
 
 
-def test_a_torn_cache_of_the_data_is_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path))
-    x, labels = digits._digits()
-    (kept,) = tmp_path.iterdir()
-    for cut in (0, 10, kept.stat().st_size // 2):
-        kept.write_bytes(kept.read_bytes()[:cut])
-        again = digits._digits()
-        np.testing.assert_array_equal(again[0], x)
-        np.testing.assert_array_equal(again[1], labels)
-        assert list(tmp_path.iterdir()) == [kept]
+def test_numbers_follow_from_key_and_counter():
+    keys = {layers.mix(key, counter) for key in range(40) for counter in range(40)}
+    assert len(keys) == 1600
+    assert all(0 <= key < 2**63 for key in keys)
+    assert layers.mix(5, 7) == layers.mix(5, 7)
 
 
-def test_data_without_a_cache_folder(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "file" / "cache"))
-    assert digits._digits()[0].shape == (1797, 64)
+def test_normal_numbers_are_normal():
+    out = np.empty(200_001)
+    layers.fill_normal(3, out)
+    n = out.size
+    assert abs(out.mean()) < 4 / np.sqrt(n)
+    assert abs(out.var() - 1) < 4 * np.sqrt(2 / n)
+    assert abs((out**4).mean() - 3) < 4 * np.sqrt(96 / n)
+    assert abs(np.corrcoef(out[:-1], out[1:])[0, 1]) < 4 / np.sqrt(n)
+    other = np.empty_like(out)
+    layers.fill_normal(4, other)
+    assert abs(np.corrcoef(out, other)[0, 1]) < 4 / np.sqrt(n)
+    single = np.array([layers.normal(9, i) for i in range(20_000)])
+    assert abs(single.mean()) < 4 / np.sqrt(single.size)
+    assert abs(single.var() - 1) < 4 * np.sqrt(2 / single.size)
 
 
-@pytest.mark.parity
-def test_the_same_losses_and_gradients_as_pytorch():
-    torch = pytest.importorskip("torch")
-    steps, lr, decay = 50, 3e-3, 0.1
-    start = digits.start(seed=1, steps=steps)
-    w1, w2, b1, b2 = digits._views(start.theta)
-    first, second = torch.nn.Linear(64, 32), torch.nn.Linear(32, 10)
-    with torch.no_grad():
-        for parameter, array in ((first.weight, w1.T), (second.weight, w2.T), (first.bias, b1), (second.bias, b2)):
-            parameter.copy_(torch.from_numpy(array.copy()))
-    model = torch.nn.Sequential(first, torch.nn.ReLU(), second)
-    groups = [
-        {"params": [first.weight, second.weight], "weight_decay": decay},
-        {"params": [first.bias, second.bias], "weight_decay": 0.0},
-    ]
-    twin = torch.optim.AdamW(groups, lr=lr)
-    config = OptimizerConfig.of("adamw", {"lr": lr, "weight_decay": decay}, Schedule("constant", 0, steps))
-    params = {"w1": w1, "w2": w2, "b1": b1, "b2": b2}
-    ours = Optimizer.from_config(config, params)
-    grad = np.empty_like(start.theta)
-    gradients = dict(zip(params, digits._views(grad), strict=True))
-    x, labels = torch.from_numpy(start.data[0]), torch.from_numpy(start.data[1])
-    for rows in start.rows:
-        loss = digits.gradient(start.theta, start.data, rows, grad, start.work)
-        twin.zero_grad()
-        expected = torch.nn.functional.cross_entropy(model(x[rows]), labels[rows])
-        expected.backward()
-        assert loss == pytest.approx(expected.item(), abs=1e-5)
-        for name, parameter in (("w1", first.weight), ("w2", second.weight), ("b1", first.bias), ("b2", second.bias)):
-            np.testing.assert_allclose(gradients[name], parameter.grad.numpy().T, atol=1e-5)
-        ours.step(gradients)
-        twin.step()
-    np.testing.assert_allclose(w1, first.weight.detach().numpy().T, atol=1e-5)
-    np.testing.assert_allclose(b2, second.bias.detach().numpy(), atol=1e-5)
+def test_shuffling_gives_every_order_equally_often():
+    counts: dict[tuple[int, ...], int] = {}
+    for key in range(6000):
+        order = np.arange(3)
+        layers.shuffle(key, order)
+        counts[tuple(order.tolist())] = counts.get(tuple(order.tolist()), 0) + 1
+    assert len(counts) == 6
+    assert max(abs(count - 1000) for count in counts.values()) < 4 * np.sqrt(1000)

@@ -6,9 +6,11 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -16,9 +18,10 @@ import optadvisor as oa
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES, InputError
 from optadvisor.studies import seeds, storage, study
+from optadvisor.studies.executors.threads import Threads
 from optadvisor.studies.study import Plan, Result, StudyError
 from optadvisor.studies.tasks import registry
-from optadvisor.studies.tasks.task import Task, TrialRecord
+from optadvisor.studies.tasks.task import Report, TrialRecord
 
 DENSE = ["sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw"]
 Train = Callable[[OptimizerConfig, int, int], TrialRecord]
@@ -31,8 +34,25 @@ def bowl(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
     return TrialRecord(config, seed, value, 1e-6, [(steps, value)], {"accuracy": 1 / (1 + value)})
 
 
-def task(train: Train = bowl) -> Task:
-    return Task("bowl", "a bowl", "height", 10, oa.TaskProfile(), train)
+class Bowl:
+    """A task around a function."""
+
+    name, title, metric, steps, profile = "bowl", "a bowl", "height", 10, oa.TaskProfile(parameters=100)
+
+    def __init__(self, train: Train = bowl) -> None:
+        self._train = train
+
+    def refuses(self, optimizer: str) -> str | None:
+        return None
+
+    def train(
+        self, config: OptimizerConfig, seed: int, steps: int | None = None, report: Report | None = None
+    ) -> TrialRecord:
+        record = self._train(config, seed, steps or 10)
+        if report:
+            for step in (2, 4, 6, 8):
+                report(step, record.value + 1 / step)
+        return record
 
 
 class Stop(BaseException):
@@ -72,7 +92,8 @@ def kept() -> optuna.storages.BaseStorage:
 def run(
     kept: Any, plan: Plan = PLAN, train: Train = bowl, name: str | None = None, jobs: int = 2, **more: Any
 ) -> Result:
-    return study.run(task(train), plan, name or study.create(kept, plan), kept, jobs, **more)
+    task = Bowl(train)
+    return study.run(task, plan, name or study.create(kept, plan), kept, Threads(task, jobs), **more)
 
 
 def trials(result: Result) -> list[Any]:
@@ -281,7 +302,7 @@ def test_two_studies_of_a_task_have_two_names(kept: Any):
 def test_a_plan_of_another_format_is_refused(kept: Any):
     header = optuna.create_study(storage=kept, study_name="bowl#1")
     header.set_user_attr("plan", {**PLAN.to_dict(), "format": 99})
-    with pytest.raises(InputError, match="the stored study has format 99; this version resumes format 1"):
+    with pytest.raises(InputError, match="the stored study has format 99; this version resumes format 2"):
         study.latest(kept, "bowl")
 
 
@@ -368,7 +389,20 @@ def test_a_storage_of_ones_own(tmp_path: Path, url: str, data_folder: Path):
         ({"seed": -1}, "seed is -1"),
         ({"seed": "x"}, "seed is 'x'"),
         ({"optimizers": ["momentun"]}, "unknown optimizer 'momentun': did you mean 'momentum'"),
-        ({"optimizers": ["hybrid"]}, "'hybrid' has one rule a parameter group"),
+        ({"optimizers": ["hybrid"]}, "cannot be trained with 'hybrid': it has no embeddings"),
+        ({"sampler": "tpee"}, "unknown sampler 'tpee': did you mean 'tpe'"),
+        ({"pruner": "medium"}, "unknown pruner 'medium': did you mean 'median'"),
+        ({"ranges": {"lr": (1e-1, 1e-3)}}, r"the range of lr is 0.1..0.001; it takes low..high"),
+        ({"ranges": {"learning_rate": (0, 1)}}, "unknown hyperparameter or axis 'learning_rate'"),
+        ({"ranges": {"betas": (0.9, 0.99)}}, "give one_minus_beta1 and one_minus_beta2 a range"),
+        ({"ranges": {"lr": (-1.0, 1.0)}}, "lr is -1.0; it must be at least 0"),
+        ({"fixed": {"weight_decay": -1}}, "weight_decay is -1.0; it must be at least 0"),
+        ({"fixed": {"momentums": 0.9}}, "did you mean 'momentum'"),
+        ({"fixed": {"lr": 0.1}, "ranges": {"lr": (0.1, 1.0)}}, "lr is both fixed and given a range"),
+        ({"objectives": ["steps"]}, "give it with --target"),
+        ({"objectives": ["stepps"]}, "did you mean 'steps'"),
+        ({"target": 0.1}, "used by the objective 'steps' only"),
+        ({"objectives": ["memory"], "pruner": "median"}, "leave out --pruner"),
         ({"storage": "nonsense://x"}, "cannot open the storage"),
     ],
 )
@@ -391,7 +425,9 @@ def test_numbers_as_people_write_them():
 
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.elementwise])
 def test_a_rule_that_needs_whole_tensors_is_refused_at_once(rule: str, data_folder: Path):
-    with pytest.raises(InputError, match=f"optimizer '{rule}' needs whole tensors.*pick an element-wise rule"):
+    with pytest.raises(
+        InputError, match=f"cannot be trained with '{rule}': .* the rule needs whole tensors; pick another"
+    ):
         oa.tune("digits-mlp", optimizers=["adamw", rule])
     assert not data_folder.exists()
 
@@ -399,3 +435,114 @@ def test_a_rule_that_needs_whole_tensors_is_refused_at_once(rule: str, data_fold
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.elementwise])
 def test_every_rule_can_be_studied(rule: str):
     assert tune(optimizers=[rule], trials=2).best.optimizer == rule
+
+
+# Samplers, pruners, spaces, objectives
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "cmaes", "gp"])
+def test_every_sampler_gives_the_same_trials_again(kept: Any, sampler: str):
+    if sampler == "cmaes":
+        pytest.importorskip("cmaes")
+    if sampler == "gp":
+        pytest.importorskip("torch")
+    plan = replace(PLAN, sampler=sampler, trials=30)
+    assert trials(run(kept, plan, jobs=1)) == trials(run(kept, plan, jobs=3))
+    assert trials(run(kept, plan))[9:] != trials(run(kept))[9:30]
+
+
+def test_a_quasi_random_sequence_goes_on_from_wave_to_wave(kept: Any):
+    result = run(kept, Plan("bowl", ("sgd",), 32, 7, 10, sampler="qmc"))
+    rates = np.log10([trial.record.config.hyperparameters["lr"] for trial in result.trials])
+    low, high = np.log10([0.001, 3.0])
+    counts = np.histogram(rates, bins=8, range=(low, high))[0]
+    assert counts.min() >= 2, "32 points of a Sobol sequence leave no eighth empty"
+
+
+def test_a_sampler_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, data_folder: Path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="sampler 'cmaes' needs the package cmaes: pip install cmaes"):
+        tune(sampler="cmaes")
+    assert not data_folder.exists() or not list(data_folder.rglob("*.json"))
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_pruning_is_the_same_with_any_number_of_jobs_and_after_an_interruption(kept: Any, pruner: str):
+    plan = replace(PLAN, pruner=pruner, trials=60)
+    undisturbed = run(kept, plan, jobs=1)
+    states = [trial.record.state for trial in undisturbed.trials]
+    assert 5 < states.count("pruned") < 50
+    for jobs in (2, 4):
+        other = run(kept, plan, jobs=jobs)
+        assert trials(other) == trials(undisturbed)
+        assert [trial.record.state for trial in other.trials] == states
+    name = study.create(kept, plan)
+    with pytest.raises(Stop):
+        run(kept, plan, train=Counted(35), name=name)
+    resumed = run(storage.open_storage(None, "bowl"), plan, name=name)
+    assert trials(resumed) == trials(undisturbed)
+    assert [trial.record.state for trial in resumed.trials] == states
+    assert resumed.best.provenance["trial"] == undisturbed.best.provenance["trial"]
+    pruned = next(trial for trial in undisturbed.trials if trial.record.pruned)
+    assert pruned.to_dict()["state"] == "pruned"
+    assert len(pruned.record.curve) < 5
+
+
+def test_real_pruning_saves_steps_and_keeps_the_best():
+    plain, pruned = tune(trials=80, steps=100), tune(trials=80, steps=100, pruner="median")
+    shortened = [trial for trial in pruned.trials if trial.record.pruned]
+    assert len(shortened) > 10
+    assert all(trial.record.curve[-1][0] < 100 for trial in shortened)
+    assert pruned.value < 1.2 * plain.value
+
+
+def test_ranges_and_fixed_values_hold():
+    result = tune(
+        trials=30, ranges={"lr": (2e-3, 3e-3), "momentum": (0.5, 0.6)}, fixed={"weight_decay": 0.01, "amsgrad": True}
+    )
+    for trial in result.trials:
+        values = trial.record.config.hyperparameters
+        assert 2e-3 <= values["lr"] <= 3e-3
+        assert values["weight_decay"] == 0.01
+        assert 0.5 <= values.get("momentum", 0.5) <= 0.6 or trial.optimizer == "rmsprop"
+        assert values.get("amsgrad", True) is True
+    again = oa.tune("digits-mlp", resume=True)
+    assert trials(again) == trials(result)
+
+
+def test_several_objectives(kept: Any):
+    plan = replace(PLAN, objectives=("value", "steps", "memory"), target=0.5)
+    result = run(kept, plan)
+    data = result.to_dict()
+    assert data["objectives"] == ["value", "steps", "memory"]
+    memory = {"sgd": 0.0, "nag": 400.0, "adamw": 800.0}
+    for entry in data["pareto"]:
+        trial = result.trials[entry["number"]]
+        assert entry["values"][0] == trial.record.value
+        assert entry["values"][2] == memory[trial.optimizer]
+    numbers = [entry["number"] for entry in data["pareto"]]
+    assert min(result.trials, key=lambda t: t.record.value).number in numbers
+    cheapest = min((t for t in result.trials if t.optimizer == "sgd"), key=lambda t: t.record.value)
+    assert cheapest.number in numbers
+    for entry in data["pareto"]:
+        for trial in result.trials:
+            better = (trial.record.value < entry["values"][0], memory[trial.optimizer] <= entry["values"][2])
+            reached = trial.record.steps_to(0.5) <= (entry["values"][1] or math.inf)
+            assert not (all(better) and reached)
+
+
+def test_the_range_test_centres_the_learning_rate(kept: Any):
+    train = Counted()
+    result = run(kept, replace(PLAN, range_test=True), train=train)
+    assert result.runs == 40 + 15 + 3 * study.LADDER
+    for trial in result.trials:
+        # The bowl is best at 0.01: the ladder's nearest rung, moved down.
+        factor = 0.3 if trial.optimizer == "adamw" else 0.6
+        assert 0.01 * factor / 30 <= trial.record.config.hyperparameters["lr"] <= 0.01 * factor * 30
+    assert trials(run(kept, replace(PLAN, range_test=True), jobs=4)) == trials(result)
+
+
+def test_the_range_test_on_a_real_task():
+    result = tune(trials=14, steps=200, range_test=True, optimizers=["adamw", "sgd"])
+    assert result.runs == 14 + 15 + 2 * study.LADDER
+    assert result.value < 0.6

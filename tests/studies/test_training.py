@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,11 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES, InputError, Optimizer
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import training
-from optadvisor.studies.tasks import digits
-from optadvisor.studies.training import Start
+from optadvisor.studies.tasks import get
+from optadvisor.studies.tasks.family import views
+from optadvisor.studies.tasks.task import TrialRecord
+from optadvisor.studies.training import Run
+from tests.studies.tasks.checks import compiled
 
 STEPS = 30
 # Sensible on this task after 50 steps; the rest of the hyperparameters are the rules' defaults.
@@ -47,37 +50,62 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+TASK = get("digits-mlp")
+SHAPES = {"w1": (64, 32), "w2": (32, 10), "b1": (32,), "b2": (10,)}
+
+
+def parts(theta: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip(SHAPES, views(tuple(SHAPES.values()), theta), strict=True))
+
+
 def config_of(rule: str, schedule: Schedule | None = None, **hyperparameters: Any) -> OptimizerConfig:
     values = {"lr": RATES[rule], **SETTINGS.get(rule, {}), **hyperparameters}
     return OptimizerConfig.of(rule, values, schedule or Schedule("constant", 0))
 
 
-def compiled(config: OptimizerConfig, seed: int = 0, steps: int = STEPS) -> Start:
-    """The start of a training, after the compiled loop has run over it."""
-    start = digits.start(seed, steps, config.batch == "full")
-    training.train(digits.PROGRAM, config, seed, start)
-    return start
+def run_of(config: OptimizerConfig, seed: int = 0, steps: int = STEPS) -> Run:
+    return Run(TASK.family, TASK.problem, config, seed, steps, TASK.start(seed))
 
 
-def plain(config: OptimizerConfig, seed: int = 0, steps: int = STEPS) -> Start:
-    """The start of a training, after a loop in Python has run over it."""
-    start = digits.start(seed, steps, config.batch == "full")
-    params = dict(zip(("w1", "w2", "b1", "b2"), digits._views(start.theta), strict=True))
-    optimizer = Optimizer.from_config(config, params, steps)
-    point, grad = np.empty_like(start.theta), np.empty_like(start.theta)
-    views, gradients = digits._views(point), dict(zip(params, digits._views(grad), strict=True))
-    for rows in start.rows:
-        for view, value in zip(views, (optimizer.lookahead()[name] for name in params), strict=True):
-            view[...] = value
-        digits.gradient(point, start.data, rows, grad, start.work)
-        optimizer.step(gradients)
-    return start
+def trained(config: OptimizerConfig, seed: int = 0, steps: int = STEPS) -> np.ndarray:
+    """The weights after the compiled loop."""
+    run = run_of(config, seed, steps)
+    run.train_to(steps)
+    assert not run.diverged
+    return run.theta
+
+
+class Plain:
+    """The same training as a loop in Python, with kernels.Optimizer."""
+
+    def __init__(self, config: OptimizerConfig, seed: int = 0, steps: int = STEPS) -> None:
+        self.problem, self.theta = TASK.problem, TASK.start(seed).copy()
+        self.params = parts(self.theta)
+        self.optimizer = Optimizer.from_config(config, self.params, steps)
+        self.work = np.zeros(self.problem.work, np.float32)
+        batches = training.batches(self.problem, seed, steps)
+        whole = np.arange(self.problem.samples)
+        for rows in [whole] * steps if config.batch == "full" else batches:
+            point = np.empty_like(self.theta)
+            for name, view in parts(point).items():
+                view[...] = self.optimizer.lookahead()[name]
+            self.optimizer.step(parts(self.gradient(point, rows)))
+
+    def gradient(self, point: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        gradient, _ = compiled(TASK.family.program)
+        grad, total = np.empty_like(point), np.zeros(point.size)
+        for first in range(0, len(rows), 32):
+            some = rows[first : first + 32]
+            problem = self.problem
+            gradient(point, problem.reals, problem.integers, problem.dims, some, 0, 0, grad, self.work)
+            total += grad.astype(np.float64) * len(some) / len(rows)
+        return total.astype(np.float32)
 
 
 @pytest.mark.parametrize("rule", TRAINED)
 def test_the_compiled_loop_equals_a_plain_one(rule: str):
     config = config_of(rule)
-    np.testing.assert_allclose(compiled(config).theta, plain(config).theta, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(trained(config), Plain(config).theta, rtol=0, atol=3e-5)
 
 
 @pytest.mark.parametrize(
@@ -85,47 +113,38 @@ def test_the_compiled_loop_equals_a_plain_one(rule: str):
 )
 def test_the_schedule_is_applied(schedule: Schedule):
     config = config_of("adamw", schedule)
-    found = compiled(config).theta
-    np.testing.assert_allclose(found, plain(config).theta, rtol=0, atol=2e-5)
-    assert np.abs(found - compiled(config_of("adamw")).theta).max() > 1e-3
+    found = trained(config)
+    np.testing.assert_allclose(found, Plain(config).theta, rtol=0, atol=2e-5)
+    assert np.abs(found - trained(config_of("adamw"))).max() > 1e-3
 
 
 def test_full_batch_uses_every_training_image():
     config = replace(config_of("sgd"), batch="full")
-    start = compiled(config, steps=4)
-    assert start.rows.shape == (4, digits.TRAINING)
-    np.testing.assert_allclose(start.theta, plain(config, steps=4).theta, rtol=0, atol=2e-5)
-    other = digits.start(0, 4, full_batch=True)
-    np.testing.assert_array_equal(other.theta, digits.start(0, 4).theta)
+    np.testing.assert_allclose(trained(config, steps=4), Plain(config, steps=4).theta, rtol=0, atol=2e-5)
+    assert np.abs(trained(config, steps=4) - trained(config_of("sgd"), steps=4)).max() > 1e-4
 
 
 def test_nag_of_the_paper_is_a_plain_look_ahead():
     config = replace(config_of("nag"), convention="paper")
-    np.testing.assert_allclose(compiled(config).theta, plain(config).theta, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(trained(config), Plain(config).theta, rtol=0, atol=2e-5)
+    assert np.abs(trained(config) - trained(config_of("nag"))).max() > 1e-3
 
 
-def test_nag_of_the_paper_at_constant_lr_has_the_evaluated_form_as_its_look_ahead_point():
-    """theta of PyTorch's form is p - lr*momentum*v of the paper's, as long as both start at rest."""
-    lr, beta = RATES["nag"], 0.9
-    evaluated = config_of("nag", weight_decay=0.0)
-    start = digits.start(0, STEPS)
-    params = dict(zip(("w1", "w2", "b1", "b2"), digits._views(start.theta), strict=True))
-    optimizer = Optimizer("nag", params, convention="paper", lr=lr, momentum=beta)
-    point, grad = np.empty_like(start.theta), np.empty_like(start.theta)
-    for rows in start.rows:
-        for view, name in zip(digits._views(point), params, strict=True):
-            view[...] = optimizer.lookahead()[name]
-        digits.gradient(point, start.data, rows, grad, start.work)
-        optimizer.step(dict(zip(params, digits._views(grad), strict=True)))
-    for view, name in zip(digits._views(point), params, strict=True):
-        view[...] = optimizer.lookahead()[name]
-    np.testing.assert_allclose(compiled(evaluated).theta, point, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(compiled(replace(evaluated, convention="paper")).theta, start.theta, rtol=0, atol=5e-5)
+def test_a_training_in_parts_is_the_same_as_in_one():
+    for rule in ("adamw", "nag", "ftrl", "schedule_free_adamw"):
+        config = config_of(rule)
+        run = run_of(config, steps=100)
+        for step in (1, 7, 20, 40, 41, 60, 99, 100):
+            run.train_to(step)
+        whole = run_of(config, steps=100)
+        whole.train_to(100)
+        np.testing.assert_array_equal(run.theta, whole.theta)
+        np.testing.assert_array_equal(run.curve, whole.curve)
 
 
 @pytest.mark.parametrize("rule", RATES)
 def test_training_clearly_beats_the_untrained_start(rule: str):
-    record = digits.run(OptimizerConfig.of(rule, {"lr": RATES[rule]}), seed=5, steps=50)
+    record = TASK.train(OptimizerConfig.of(rule, {"lr": RATES[rule]}), seed=5, steps=50)
     assert record.value < 0.6 * math.log(10)
     assert record.metrics["validation_accuracy"] > 0.7
     assert record.metrics["test_accuracy"] > 0.7
@@ -133,17 +152,20 @@ def test_training_clearly_beats_the_untrained_start(rule: str):
 
 def test_the_record_tells_how_the_training_went():
     config = config_of("adamw")
-    record = digits.run(config, seed=5, steps=50)
-    assert (record.config, record.seed, record.diverged) == (config, 5, False)
+    record = TASK.train(config, seed=5, steps=50)
+    assert (record.config, record.seed, record.state) == (config, 5, "complete")
     assert [step for step, _ in record.curve] == [10, 20, 30, 40, 50]
     assert record.curve[-1][1] == record.value
     assert record.seconds > 0
     assert set(record.metrics) == {"validation_accuracy", "test_loss", "test_accuracy"}
+    assert TrialRecord.from_dict(config, json.loads(json.dumps(record.to_dict()))) == record
+    assert record.steps_to(record.curve[2][1]) <= 30
+    assert record.steps_to(-1.0) == math.inf
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
 def test_a_short_training_has_a_value(steps: int):
-    record = digits.run(config_of("sgd"), seed=5, steps=steps)
+    record = TASK.train(config_of("sgd"), seed=5, steps=steps)
     assert not record.diverged
     points = [step for step, _ in record.curve]
     assert points == sorted(set(points))
@@ -155,7 +177,7 @@ def test_a_short_training_has_a_value(steps: int):
 @pytest.mark.parametrize("lr", [1e6, 1e38])
 def test_a_huge_learning_rate_is_a_result(rule: str, lr: float):
     """Either it diverges, which is inf, or its loss is finite: never an exception, never nan."""
-    record = digits.run(OptimizerConfig.of(rule, {"lr": lr}), seed=5, steps=20)
+    record = TASK.train(OptimizerConfig.of(rule, {"lr": lr}), seed=5, steps=20)
     assert not math.isnan(record.value)
     assert record.diverged == (record.value == math.inf)
     assert record.diverged or record.value > math.log(10)
@@ -163,80 +185,102 @@ def test_a_huge_learning_rate_is_a_result(rule: str, lr: float):
 
 
 def test_divergence_is_a_result():
-    record = digits.run(OptimizerConfig.of("sgd", {"lr": 1e30}), seed=5, steps=20)
-    assert record.diverged
+    config = OptimizerConfig.of("sgd", {"lr": 1e30})
+    record = TASK.train(config, seed=5, steps=20)
+    assert record.state == "diverged"
     assert record.value == math.inf
     assert "test_loss" not in record.metrics
     kept = record.to_dict()
-    assert kept["diverged"] is True
+    assert (kept["state"], kept["value"]) == ("diverged", None)
     assert kept["curve"][-1] == [20, None]
     assert kept["metrics"] == {"validation_accuracy": None}
+    assert TrialRecord.from_dict(config, json.loads(json.dumps(kept))).value == math.inf
 
 
 @pytest.mark.parametrize("rule", [name for name in RULES if name not in TRAINED])
 def test_a_rule_that_needs_whole_tensors_is_refused(rule: str):
-    with pytest.raises(InputError, match=f"'{rule}' needs whole tensors, digits_mlp is one flat array"):
-        digits.run(OptimizerConfig.of(rule), seed=0, steps=5)
+    with pytest.raises(InputError, match=f"'{rule}' needs whole tensors, digits-mlp is one flat array"):
+        TASK.train(OptimizerConfig.of(rule), seed=0, steps=5)
 
 
 def test_schedule_free_is_evaluated_at_its_average():
     """Trained in the compiled loop, evaluated at x; a plain loop finds the same x."""
     config = config_of("schedule_free_adamw")
-    record = digits.run(config, seed=0, steps=STEPS)
-    start = digits.start(0, STEPS)
-    params = dict(zip(("w1", "w2", "b1", "b2"), digits._views(start.theta), strict=True))
-    optimizer = Optimizer.from_config(config, params, STEPS)
-    grad, x = np.empty_like(start.theta), np.empty_like(start.theta)
-    for rows in start.rows:
-        digits.gradient(start.theta, start.data, rows, grad, start.work)
-        optimizer.step(dict(zip(params, digits._views(grad), strict=True)))
-    for view, name in zip(digits._views(x), params, strict=True):
-        view[...] = optimizer.evaluation()[name]
-    at_x, at_y = (digits.evaluate(point, start.data, 0, start.work)[0] for point in (x, start.theta))
-    assert record.value == pytest.approx(at_x, rel=1e-4)
-    assert abs(at_x - at_y) > 1e-3 * at_x
+    record = TASK.train(config, seed=0, steps=STEPS)
+    plain, x = Plain(config), np.empty_like(TASK.start(0))
+    for name, view in parts(x).items():
+        view[...] = plain.optimizer.evaluation()[name]
+    _, evaluate = compiled(TASK.family.program)
+    problem, values = TASK.problem, []
+    for point in (x, plain.theta):
+        scores = np.empty(2)
+        evaluate(point, problem.reals, problem.integers, problem.dims, 0, 0, 0, plain.work, scores)
+        values.append(scores[0])
+    assert record.value == pytest.approx(values[0], rel=1e-4)
+    assert abs(values[0] - values[1]) > 1e-3 * values[0]
+    run = run_of(config)
+    run.train_to(STEPS)
+    assert run.scores(0)[0] == record.value
 
 
-def test_hybrid_is_refused():
+def test_hybrid_is_refused_where_there_are_no_embeddings():
     groups = [{"role": "embedding", "optimizer": "adagrad"}, {"role": "dense", "optimizer": "adamw"}]
-    with pytest.raises(InputError, match=r"'hybrid' has parts that digits_mlp has not: pick a dense rule"):
-        digits.run(OptimizerConfig("hybrid", groups=groups), seed=0, steps=5)
+    with pytest.raises(
+        InputError, match=r"'hybrid' has a part for embeddings that digits-mlp has not: pick a dense rule"
+    ):
+        TASK.train(OptimizerConfig("hybrid", groups=groups), seed=0, steps=5)
 
 
 def test_the_same_seed_gives_the_same_record_on_any_thread():
     """BLAS, buffers and compiled loops are shared by nobody."""
     configs = [config_of(rule) for rule in ("adamw", "sgd", "nag", "rmsprop")] * 3
-    alone = [digits.run(config, seed, 40) for seed, config in enumerate(configs)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(digits.run, configs, range(len(configs)), [40] * len(configs)))
+    alone = [TASK.train(config, seed, 40) for seed, config in enumerate(configs)]
+    together = TASK.train_many(list(zip(configs, range(len(configs)), strict=True)), 40, jobs=4)
     for one, other in zip(alone, together, strict=True):
         assert (one.value, one.curve, one.metrics) == (other.value, other.curve, other.metrics)
 
 
 def test_another_seed_is_another_training():
-    values = {digits.run(config_of("adamw"), seed, 40).value for seed in range(5)}
+    values = {TASK.train(config_of("adamw"), seed, 40).value for seed in range(5)}
     assert len(values) == 5
 
 
-def test_the_test_part_never_influences_the_value(monkeypatch: pytest.MonkeyPatch):
-    before = digits.run(config_of("adamw"), seed=5, steps=40)
-    x, labels, begin, end = digits.data()
-    other, wrong = x.copy(), labels.copy()
-    other[begin[1] :] = np.random.default_rng(0).random(other[begin[1] :].shape)
-    wrong[begin[1] :] = (labels[begin[1] :] + 1) % 10
-    monkeypatch.setattr(digits, "data", lambda: (other, wrong, begin, end))
-    after = digits.run(config_of("adamw"), seed=5, steps=40)
+def changed(first: int) -> Any:
+    """digits-mlp with other images and labels from number `first` on."""
+    problem = TASK.problem
+    reals, labels = problem.reals.copy(), problem.integers.copy()
+    reals[first * 64 :] = np.random.default_rng(0).random(reals[first * 64 :].size)
+    labels[first:] = (labels[first:] + 1) % 10
+    return replace(problem, reals=reals, integers=labels)
+
+
+def test_the_test_part_never_influences_the_value():
+    config, start = config_of("adamw"), TASK.start(5)
+    before = training.train(TASK.family, TASK.problem, config, 5, 40, start)
+    after = training.train(TASK.family, changed(1497), config, 5, 40, start)
     assert (after.value, after.curve) == (before.value, before.curve)
     assert after.metrics["validation_accuracy"] == before.metrics["validation_accuracy"]
     assert after.metrics["test_loss"] != before.metrics["test_loss"]
 
 
 def test_the_validation_part_never_influences_the_weights():
-    start, other = digits.start(5, 40), digits.start(5, 40)
-    x, labels, begin, end = other.data
-    changed = x.copy()
-    changed[begin[0] :] = 0
-    other.data = (changed, labels, begin, end)
-    for each in (start, other):
-        training.train(digits.PROGRAM, config_of("adamw"), 5, each)
-    np.testing.assert_array_equal(start.theta, other.theta)
+    runs = [
+        Run(TASK.family, problem, config_of("adamw"), 5, 40, TASK.start(5)) for problem in (TASK.problem, changed(1200))
+    ]
+    for run in runs:
+        run.train_to(40)
+    np.testing.assert_array_equal(runs[0].theta, runs[1].theta)
+    assert not np.array_equal(runs[0].curve, runs[1].curve)
+
+
+def test_products_of_trainings_take_one_thread_and_numpy_s_their_own():
+    from threadpoolctl import ThreadpoolController
+
+    def threads() -> dict[str, int]:
+        found = ThreadpoolController().lib_controllers
+        return {library.filepath: library.num_threads for library in found if library.user_api == "blas"}
+
+    before = threads()
+    get("digits-mlp").train(OptimizerConfig.of("sgd", {"lr": 0.1}), 0, 1)
+    for path, number in threads().items():
+        assert number == (before[path] if "numpy.libs" in path else 1), path

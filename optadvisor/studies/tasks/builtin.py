@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optadvisor.config import OptimizerConfig
+from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.profile import TaskProfile
 from optadvisor.studies import seeds
@@ -51,6 +52,13 @@ class BuiltinTask:
         """theta at the start of a training from this seed. Not to be written."""
         return _start(self, seed)
 
+    def refuses(self, optimizer: str) -> str | None:
+        if optimizer == HYBRID:
+            return None if self.problem.layout.embedding else "it has no embeddings, which a hybrid has a rule for"
+        return (
+            None if rules.get(optimizer).elementwise else "it trains one flat array, and the rule needs whole tensors"
+        )
+
     def train(
         self, config: OptimizerConfig, seed: int, steps: int | None = None, report: Report | None = None
     ) -> TrialRecord:
@@ -65,7 +73,7 @@ class BuiltinTask:
     ) -> list[TrialRecord]:
         """Every (config, seed) trained, side by side on `jobs` cores (all); the records are those of `train`."""
         with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(lambda pair: self.train(*pair, steps), pairs))
+            return list(pool.map(lambda pair: self.train(pair[0], pair[1], steps), pairs))
 
 
 @functools.lru_cache(maxsize=64)

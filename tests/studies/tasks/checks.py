@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,7 @@ class Point:
         found = np.full(len(self.task.family.scores), np.nan)
         work = np.zeros(max(self.problem.work, 1)) if work is None else work
         problem = self.problem
-        self.evaluate(
-            self.theta, self._reals, problem.integers, problem.dims, part, self.step, self.key, work, found
-        )
+        self.evaluate(self.theta, self._reals, problem.integers, problem.dims, part, self.step, self.key, work, found)
         return found
 
 
@@ -70,7 +69,7 @@ def check_gradient(point: Point, directions: int = 6, tolerance: float = 2e-6) -
     layout = point.problem.layout
     ends = np.cumsum([0, *layout])
     chosen = [rng.standard_normal(point.theta.size) for _ in range(directions)]
-    for first, last in zip(ends[:-1], ends[1:], strict=True):
+    for first, last in itertools.pairwise(ends):
         if last > first:
             part = np.zeros(point.theta.size)
             part[first:last] = rng.standard_normal(last - first)
