@@ -19,7 +19,7 @@ from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
 from optadvisor.quantities import show_bytes
-from optadvisor.studies.executors import JobError, TrialError
+from optadvisor.studies.executors import TrialError
 from optadvisor.studies.executors.job import rates
 from optadvisor.studies.executors.places import PLACES
 from optadvisor.studies.searching import PRUNERS, SAMPLERS
@@ -172,7 +172,7 @@ def running(task: str, storage: str | None, name: str) -> Iterator[None]:
         raise click.exceptions.Exit(1) from None
     except TrialError as error:
         raise click.ClickException(f"{error}; finished trials are kept: when it is mended, {again} goes on") from error
-    except (StudyError, JobError) as error:
+    except StudyError as error:
         raise click.ClickException(str(error)) from error
     except (OSError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]  # Optuna's own words hide the database's

@@ -182,7 +182,7 @@ def _refuse_second(held: bool, name: str) -> None:
         raise InputError(f"study {name} is being run by another process: wait for it, or start one without --resume")
 
 
-def keep_trial(study: optuna.Study, trial: FrozenTrial, number: int) -> None:
+def keep_trial(study: optuna.Study, trial: FrozenTrial, number: int, patience: database.Patience) -> None:
     """Add a finished trial, once: a database that is away is waited for."""
     tried = False
 
@@ -193,7 +193,7 @@ def keep_trial(study: optuna.Study, trial: FrozenTrial, number: int) -> None:
         tried = True
         study.add_trial(trial)
 
-    database.Patience()(add)
+    patience(add)
 
 
 @contextlib.contextmanager

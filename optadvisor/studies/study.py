@@ -28,6 +28,7 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import searching, seeds
 from optadvisor.studies import space as space_module
+from optadvisor.studies.database import Patience
 from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
 from optadvisor.studies.searching import Judge
@@ -322,6 +323,7 @@ class _Loop:
         self._judges: dict[int, Judge] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._writing: list[Future[None]] = []
+        self._patience = Patience()
         for optimizer in plan.optimizers:
             kept = optuna.create_study(
                 storage=storage, study_name=f"{name}/{optimizer}", directions=directions, load_if_exists=True
@@ -401,6 +403,9 @@ class _Loop:
                     number += 1
             while running:
                 self._collect(wait(running, return_when=FIRST_COMPLETED).done, running, done)
+        except BaseException:
+            self._patience.stop.set()  # who interrupts a study does not wait for a storage that is away
+            raise
         finally:
             self._written(to_the_end=True)
         for number, _, trial in asked:
@@ -466,7 +471,9 @@ class _Loop:
             intermediate_values=self._judges[number].reports if number in self._judges else {},
         )
         frozen.datetime_start = trial.datetime_start
-        self._writing.append(self._writer.submit(keep_trial, self._kept[done.optimizer], frozen, number))
+        self._writing.append(
+            self._writer.submit(keep_trial, self._kept[done.optimizer], frozen, number, self._patience)
+        )
 
     def _tell(self, trial: optuna.Trial, done: Trial) -> None:
         """Tell the sampler and the pruner of a trial."""

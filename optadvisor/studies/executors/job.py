@@ -39,17 +39,8 @@ class Job:
         return cls(data["key"], OptimizerConfig.from_dict(data["config"]), data["seed"], data["steps"], report)
 
 
-class JobError(RuntimeError):
-    """A job cannot be done. Of a job that somebody else had, the message is that of its own error."""
-
-
-class TrialError(JobError):
-    """A person's function failed in a trial, which ends the study: which trial, what it tried, what was raised, where."""
-
-
-def message_of(error: BaseException) -> str:
-    """An error for another machine's JobError."""
-    return str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+class TrialError(RuntimeError):
+    """A training failed, which ends the study: which trial, what it tried, what was raised, where."""
 
 
 class Executor(Protocol):
@@ -81,6 +72,11 @@ def attempt(task: Task, job: Job) -> TrialRecord:
             raise
         seconds = time.perf_counter() - began
         return TrialRecord(job.config, job.seed, curve[-1][1], seconds, curve, pruned=True)
+
+
+def explained(error: BaseException) -> str:
+    """The error of a job as text that another process makes a TrialError of."""
+    return str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
 
 
 def rates(config: OptimizerConfig) -> str:

@@ -16,8 +16,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optadvisor.studies import database
-from optadvisor.studies.executors.job import Executor, Job, JobError
-from optadvisor.studies.executors.jobqueue import ERROR, FAILED, FINISHED, JOB, RECORD, WORKER, Queue
+from optadvisor.studies.executors.job import Executor, Job, TrialError
+from optadvisor.studies.executors.jobqueue import FAILED, FINISHED, JOB, WORKER, Queue
 from optadvisor.studies.executors.worker import SHORTEST, Worker, own_name
 from optadvisor.studies.tasks.task import TrialRecord
 
@@ -126,9 +126,9 @@ class Workers:
     def _left_over(self) -> dict[str, FrozenTrial]:
         """The jobs of an earlier run by key, but for those that were lost with it."""
         found: dict[str, FrozenTrial] = {}
-        for number, trial in self._queue.trials().items():
+        for trial in self._queue.trials():
             if trial.state == TrialState.RUNNING and str(trial.user_attrs.get(WORKER, "")).startswith(HOME):
-                self._queue.give_up(number)  # that process is dead: it no longer holds the study
+                self._queue.give_up(trial._trial_id)  # that process is dead: it no longer holds the study
             elif trial.state != TrialState.FAIL:
                 found[trial.user_attrs[JOB]["key"]] = trial
         return found
@@ -148,30 +148,26 @@ class Workers:
 
     def _collect(self) -> int:
         """Hand over what has finished, and put again what was lost; how many jobs that were."""
-        trials = self._queue.trials()
         with self._mutex:
-            waited_for = list(self._pending.items())
-        changed = 0
-        for number, (job, future) in waited_for:
-            trial = trials.get(number)
-            if trial is None or not trial.state.is_finished():
-                continue
-            changed += 1
+            waited_for = list(self._pending)
+        ended = self._queue.ended(waited_for)
+        for number, found in ended.items():
             with self._mutex:
-                if self._pending.pop(number, None) is None:
+                if number not in self._pending:
                     continue
-            if trial.state == TrialState.COMPLETE:
-                future.set_result(TrialRecord.from_dict(job.config, trial.user_attrs[RECORD]))
-            elif ERROR in trial.user_attrs:
-                future.set_exception(JobError(trial.user_attrs[ERROR]))
+                job, future = self._pending.pop(number)
+            if found.record is not None:
+                future.set_result(TrialRecord.from_dict(job.config, found.record))
+            elif found.error is not None:
+                future.set_exception(TrialError(found.error))
             else:
                 self._retry(job, future)
-        return changed
+        return len(ended)
 
     def _retry(self, job: Job, future: Future[TrialRecord]) -> None:
         deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
         if deaths > RETRIES:
-            future.set_exception(JobError(f"{job.key}: {deaths} workers died of it, one after the other"))
+            future.set_exception(TrialError(f"{job.key}: {deaths} workers died of it, one after the other"))
             return
         again = self._queue.put(job.to_dict())
         with self._mutex:
