@@ -1,8 +1,8 @@
 """A classifier in scikit-learn's style on NumPy arrays, trained by optadvisor's kernels and tuned by a study.
 
-    optadvisor tune examples/own_numpy.py:objective --trials 40 --pruner median
-    optadvisor config examples/own_numpy.py:objective
-    python examples/own_numpy.py        # a search from Python, in this process
+optadvisor tune examples/own_numpy.py:objective --trials 40 --pruner median
+optadvisor config examples/own_numpy.py:objective
+python examples/own_numpy.py        # a search from Python, in this process
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A PyTorch training as an objective: torch.optim takes its settings from the config of each trial.
 
-    optadvisor tune examples/own_torch.py:objective --optimizer adamw --optimizer momentum --trials 20 --timeout 60
-    optadvisor config examples/own_torch.py:objective --framework torch
+optadvisor tune examples/own_torch.py:objective --optimizer adamw --optimizer momentum --trials 20 --timeout 60
+optadvisor config examples/own_torch.py:objective --framework torch
 """
 
 from __future__ import annotations

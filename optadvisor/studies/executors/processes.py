@@ -21,7 +21,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 from optadvisor.kernels.errors import InputError
-from optadvisor.studies.executors.child import GRACE
+from optadvisor.studies.executors.child import END, GRACE
 from optadvisor.studies.executors.job import Job, TrialError
 from optadvisor.studies.executors.threads import cores
 from optadvisor.studies.tasks.function import Facts, FunctionTask, is_pruning, task_name
@@ -190,6 +190,8 @@ class Worker:
         """Tell an idle process that there is nothing more to do."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
+            if not self._process.stdin.closed:
+                self._process.stdin.write(json.dumps(END).encode() + b"\n")
             self._process.stdin.close()
 
     def end(self) -> None:
