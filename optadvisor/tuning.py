@@ -107,6 +107,7 @@ def tune(
         far = Dask(found.name, scheduler) if where == places.DASK and scheduler else None
         stack.callback(far.close if far else lambda: None)
         kept = storages.open_storage(storage, found.name)
+        stack.callback(storages.close, kept)
         before = study.latest(kept, found.name, allocation) if resume else None
         if before:
             name, plan = before

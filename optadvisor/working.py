@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -59,31 +60,31 @@ def work(
     given = None if jobs is None else parse_count(jobs, "jobs", 1)
     study = task_name(study)
     began, done, name = time.monotonic(), 0, None
-    with storages.quiet_optuna():
+    with storages.quiet_optuna(), contextlib.ExitStack() as stack:
         kept = _wait_for(storage, study, idle)
         patience = Patience()
+        if kept is not None:
+            stack.callback(storages.close, kept)
         while kept is not None and (now := patience(lambda: _running(kept, study))) is not None:
-            _refuse_other_versions(now)
             if now.study == name:
                 break  # nothing to do in it for too long
-            name = now.study
+            name, before = now.study, done
+            _refuse_other_versions(now)
             task = resolve(now.task)
             slots = given or default_jobs(task)
             executor = local_executor(task, slots, now.options.get("timeout"))
             worker = Worker(Queue(kept, name), executor, slots, own_name())
+            stack.callback(worker.close)
 
             def moved(name: str = name) -> bool:
                 there = patience(lambda: _running(kept, study))
                 return there is None or there.study != name
 
-            def told(name: str = name, before: int = done, worker: Worker = worker) -> None:
+            def told(name: str = name, before: int = before, worker: Worker = worker) -> None:
                 if progress:
                     progress(name, before + worker.done)
 
-            try:
-                worker.run(moved, idle, told)
-            finally:
-                worker.close()
+            worker.run(moved, idle, told)
             done += worker.done
     return Work(name, done, time.monotonic() - began)
 

@@ -74,7 +74,7 @@ class Patience:
                     end = time.monotonic() + OUTAGE
                     _log.warning("the storage is away (%s): waiting for up to %.0f s", reason(error), OUTAGE)
                 if time.monotonic() >= end or self.stop.wait(pause):
-                    raise
+                    raise StorageInternalError(reason(error)) from _cause(error)
                 pause = min(2 * pause, 2.0)
             else:
                 if end is not None:
@@ -89,16 +89,20 @@ class Patience:
 
 def reason(error: BaseException) -> str:
     """What the database said, in one line: Optuna's own words hide it."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    cause = _cause(error)
     lines = str(cause).splitlines()
     return lines[0].strip() if lines else type(cause).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
 
 
 def is_away(error: BaseException) -> bool:
     """Whether an error means that the server cannot be reached now, or that a database file is locked."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    cause = _cause(error)
     if not isinstance(cause, DBAPIError):
         return False
     if cause.connection_invalidated:

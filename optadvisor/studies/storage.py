@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
@@ -76,6 +76,13 @@ def open_existing(url: str) -> BaseStorage | None:
     """The database of a URL; None where nobody has made a study in it. Makes no tables."""
     with _explained(url):
         return database.open_database(url) if database.has_studies(url) else None
+
+
+def close(storage: BaseStorage) -> None:
+    """Let go of the connections to a database."""
+    backend = getattr(storage, "_backend", None)
+    if isinstance(backend, RDBStorage):
+        backend.engine.dispose()
 
 
 @contextlib.contextmanager

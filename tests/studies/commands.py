@@ -23,7 +23,7 @@ def begin(*arguments: str, before: str | None = None) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Its exit code, stdout and stderr."""
     with process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 

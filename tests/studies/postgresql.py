@@ -44,9 +44,13 @@ class Server:
 
     def create_database(self) -> str:
         """The URL of an empty database."""
+        import psycopg
+
         name = f"studies{next(self._databases)}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self._port), "-U", "postgres", name)
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self._port}/{name}"
+        address = f"postgres@127.0.0.1:{self._port}"
+        with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql+psycopg://{address}/{name}"
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

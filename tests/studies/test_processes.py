@@ -349,9 +349,7 @@ def test_failed_trials_are_results_and_kept(own: Any):
 
 
 def test_a_study_in_which_all_take_too_long_says_so(own: Any):
-    with pytest.raises(
-        StudyError, match=r"each of its 2 configs diverged or failed .*stopped after 0.2 s"
-    ):
+    with pytest.raises(StudyError, match=r"each of its 2 configs diverged or failed .*stopped after 0.2 s"):
         oa.tune(own("time.sleep(60)"), trials=2, optimizers=["sgd"], timeout=0.2)
 
 

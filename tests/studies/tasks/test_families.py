@@ -102,7 +102,7 @@ def test_every_axis_matters(name: str):
         other = next(choice for choice in choices.choices if choice != choices.default)
         task = BuiltinTask(family, {axis: other})
         assert task.name == f"{name}:{axis}={other:g}" if isinstance(other, float) else f"{name}:{axis}={other}"
-        assert task.train(config, 3, steps).value != first.value, axis
+        assert task.train(config, 3, steps).curve != first.curve, axis  # a return may be the same by chance
 
 
 @pytest.mark.parametrize("name", FAMILIES)

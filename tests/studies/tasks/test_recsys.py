@@ -33,7 +33,7 @@ def test_a_hybrid_trains_the_tables_by_a_rule_of_their_own(name: str, rule: str,
     mixed = task.train(hybrid(rule, lr), 0)
     tables_stay = task.train(hybrid("adagrad", 1e-12), 0)
     assert not mixed.diverged
-    assert mixed.value < 0.97 * tables_stay.value < task.train(OptimizerConfig.of("sgd", {"lr": 1e-12}), 0).value
+    assert mixed.value < 0.97 * tables_stay.value
 
 
 def test_a_hybrid_s_parts_are_those_of_their_rules_alone():
