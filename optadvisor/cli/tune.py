@@ -156,7 +156,7 @@ def command(
     if output == "json":
         print_json(result.to_dict())
     else:
-        show(result)
+        show(result, task)
     return 0
 
 
@@ -232,8 +232,8 @@ def _best(done: Sequence[Trial]) -> str:
     return f"best {best.value:.4g} ({best.optimizer})"
 
 
-def show(result: Result) -> None:
-    """The study for reading: the winner, how the rules did, what to do next."""
+def show(result: Result, task: str) -> None:
+    """The study for reading: the winner, how the rules did, what to do next. task: as it was typed."""
     page = Page()
     spread = f"{result.value:.4g} +- {result.std:.2g} over {len(result.seeds)} fresh seeds"
     page.line(f"Best: {result.best.optimizer}, {result.metric} {spread}", "bold green")
@@ -257,7 +257,7 @@ def show(result: Result) -> None:
     if len(failed) > MOST:
         page.line(f"and {len(failed) - MOST} more that failed", "dim", 2)
     page.heading("Next")
-    page.rows([(f"optadvisor config {shlex.quote(result.task)} --framework torch", "the tuned config as PyTorch code")])
+    page.rows([(f"optadvisor config {shlex.quote(task)} --framework torch", "the tuned config as PyTorch code")])
 
 
 def _best_of(result: Result, optimizer: str) -> Trial:

@@ -455,7 +455,7 @@ def test_the_page_of_a_function(run, own: Path):
     assert "Best: " in done.out
     assert re.search(r"40 trials \(\d+ diverged, \d+ pruned\) and 15 confirmation runs", " ".join(done.out.split()))
     assert "training" not in done.out, "what the function prints is not the result"
-    assert "optadvisor config " in done.out
+    assert "optadvisor config train.py:objective --framework torch" in done.out
     assert "()" not in done.out
 
 
