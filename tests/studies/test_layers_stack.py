@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,7 @@ def test_a_stack_is_pytorch_s(smooth: bool):
     BACKWARD(made.sizes, made.weights, 7, made.activations, deltas, gw, gb, smooth, True)
     weights, biases, x = (torch.tensor(a, requires_grad=True) for a in (made.weights, made.biases, made.x))
     h, w, b = x, 0, 0
-    for layer, (m, n) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (m, n) in enumerate(itertools.pairwise(sizes)):
         h = torch.nn.functional.linear(h, weights[w : w + m * n].reshape(m, n).T, biases[b : b + n])
         w, b = w + m * n, b + n
         if layer < len(sizes) - 2:

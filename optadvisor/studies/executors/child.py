@@ -25,6 +25,7 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.studies.executors.job import Job, TrialError, attempt
 from optadvisor.studies.tasks import function
 
+END = {"end": True}  # the last message, where all went well
 GRACE = 5.0  # seconds for the end of the interpreter: what the person's code registered for it
 
 
@@ -37,15 +38,14 @@ class Channel:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._busy = threading.Event()
-        self._busy.set()  # loading is work too
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        message: Any = None
         for line in self._in:
-            self._messages.put(json.loads(line))
-        if not self._busy.is_set():
-            self._messages.put(None)
+            message = json.loads(line)
+            self._messages.put(message)
+        if message == END:
             time.sleep(GRACE)
         if hasattr(os, "killpg") and os.getpgrp() == os.getpid():  # a group of its own: with its own children
             os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -57,10 +57,8 @@ class Channel:
 
     def job(self) -> Any:
         """The next job; None when there is none any more."""
-        self._busy.clear()
         message = self._messages.get()
-        self._busy.set()
-        return message
+        return None if message == END else message
 
     def report(self, step: int, value: float, judged: bool) -> None:
         """Pass a report on; where it is judged, wait for the verdict."""
@@ -87,7 +85,7 @@ def main(target: str) -> None:
             channel.send(record=attempt(task, job).to_dict())
         except TrialError as error:
             channel.send(error=str(error), traceback=traceback.format_exc())
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:  # noqa: BLE001  # SystemExit too: the other process says what it was
             channel.send(error=f"{job}: {function.explained(error)}", traceback=traceback.format_exc())
 
 

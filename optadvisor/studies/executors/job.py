@@ -13,10 +13,6 @@ from optadvisor.studies.tasks.function import FunctionError, is_pruning
 from optadvisor.studies.tasks.task import Report, Task, TrialRecord
 
 
-class TrialError(RuntimeError):
-    """A person's function failed in a trial, which ends the study: which trial, what it tried, what was raised, where."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One training. key: tells it from every other job of the study, and is the same when the study is resumed.
@@ -43,8 +39,12 @@ class Job:
         return cls(data["key"], OptimizerConfig.from_dict(data["config"]), data["seed"], data["steps"], report)
 
 
+class TrialError(RuntimeError):
+    """A training failed, which ends the study: which trial, what it tried, what was raised, where."""
+
+
 class Executor(Protocol):
-    """Does jobs, several at a time. A job's exception comes out of its future and ends the study."""
+    """Does jobs, several at a time. A job's exception comes out of its future, or of `submit`, and ends the study."""
 
     def submit(self, job: Job) -> Future[TrialRecord]: ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def normals(key: int, n: int) -> np.ndarray:
 
 def network(sizes: list[int], weights: np.ndarray, biases: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A stack of dense layers with tanh between them."""
-    matrices = views(tuple(zip(sizes[:-1], sizes[1:], strict=True)), weights)
+    matrices = views(tuple(itertools.pairwise(sizes)), weights)
     offsets = views(tuple((size,) for size in sizes[1:]), biases)
     for layer, (w, b) in enumerate(zip(matrices, offsets, strict=True)):
         x = x @ w + b
@@ -39,7 +41,7 @@ class Pair:
         values, problem = point.task.values, point.problem
         hidden = [values["width"]] * values["depth"]
         self.generator, self.discriminator = [values["latent"], *hidden, 2], [2, *hidden, 1]
-        counts = [[sum(a * b for a, b in zip(s[:-1], s[1:], strict=True)), sum(s[1:])] for s in self.networks]
+        counts = [[sum(a * b for a, b in itertools.pairwise(s)), sum(s[1:])] for s in self.networks]
         self.cuts = np.cumsum([0, counts[0][0], counts[1][0], counts[0][1], counts[1][1]])
         n = len(point.rows)
         data = problem.reals.astype(np.float64)[-2 * problem.samples :].reshape(-1, 2)
@@ -103,7 +105,7 @@ def test_both_players_gradients_are_pytorch_s(name: str):
 
     def network(sizes, weights, biases, x):
         w = b = 0
-        for layer, (m, n) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (m, n) in enumerate(itertools.pairwise(sizes)):
             x = x @ weights[w : w + m * n].reshape(m, n) + biases[b : b + n]
             w, b = w + m * n, b + n
             x = torch.tanh(x) if layer < len(sizes) - 2 else x
@@ -150,15 +152,15 @@ def ddim(point: Point) -> np.ndarray:
     """diffusion-ring's generated points in NumPy, with relu between the layers."""
     values, problem = point.task.values, point.problem
     sizes = [2 + diffusion.FEATURES, *[values["width"]] * values["depth"], 2]
-    count = sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-    matrices = views(tuple(zip(sizes[:-1], sizes[1:], strict=True)), point.theta[:count])
+    count = sum(a * b for a, b in itertools.pairwise(sizes))
+    matrices = views(tuple(itertools.pairwise(sizes)), point.theta[:count])
     offsets = views(tuple((size,) for size in sizes[1:]), point.theta[count:])
     levels = values["levels"]
     table = problem.reals.astype(np.float64)[3 : 3 + (levels + 1) * 10].reshape(levels + 1, 10)
     np.testing.assert_allclose(table[:, 0] ** 2 + table[:, 1] ** 2, 1, rtol=1e-6)
     x = np.concatenate([normals(NUMBERS[0](point.key, -1 - first), 100).reshape(50, 2) for first in range(0, 200, 50)])
     times = [levels * (16 - turn) // 16 for turn in range(17)]
-    for t, after in zip(times[:-1], times[1:], strict=True):
+    for t, after in itertools.pairwise(times):
         h = np.concatenate([x, np.tile(table[t, 2:], (len(x), 1))], axis=1)
         for layer, (w, b) in enumerate(zip(matrices, offsets, strict=True)):
             h = h @ w + b if layer == len(matrices) - 1 else np.maximum(h @ w + b, 0)
