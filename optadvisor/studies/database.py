@@ -41,7 +41,7 @@ def open_database(url: str) -> BaseStorage:
 
 
 def has_studies(url: str) -> bool:
-    """Whether somebody has made a study at that URL. Makes nothing, not even a file."""
+    """Whether somebody has made a study at that URL. Makes no tables."""
     import sqlalchemy
     from sqlalchemy.pool import NullPool
 

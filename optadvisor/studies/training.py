@@ -192,6 +192,28 @@ def _evaluator() -> Compiled:
 
 
 @functools.cache
+def _asker() -> Compiled:
+    return specialise(_gradient, "gradient")
+
+
+def loss_and_gradient(
+    program: Program,
+    problem: Problem,
+    theta: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    step: int = 0,
+    key: int = 0,
+    work: NDArray[np.float32] | None = None,
+) -> tuple[float, NDArray[np.float32]]:
+    """Loss and gradient of one mini-batch by the compiled program, as a training's step asks for them."""
+    grad = np.full_like(theta, np.nan)
+    work = np.zeros(max(problem.work, 1), np.float32) if work is None else work
+    data = (problem.reals, problem.integers, problem.dims)
+    loss = _asker()(int(_entries(program)[0]), theta, *data, rows, step, key, grad, work)
+    return float(loss), grad
+
+
+@functools.cache
 def _products_take_one_thread() -> None:
     """The cores are for trainings side by side: products that are split over them are slower, and wait for each other.
 

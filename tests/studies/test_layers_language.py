@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optadvisor.kernels.compiling import specialise
 from optadvisor.studies.tasks.layers import attention as attention_layer
-from optadvisor.studies.tasks.layers import embedding, gelu, layer_norm, next_token, recurrent, transformer
+from optadvisor.studies.tasks.layers import embedding, gelu, layer_norm, next_token, patches, recurrent, transformer
 
 Array = NDArray[np.float64]
 BATCH, LENGTH, HEADS, WIDTH, HIDDEN, VOCABULARY = 3, 4, 2, 6, 5, 7
@@ -263,3 +263,21 @@ def test_a_causal_block_does_not_look_ahead(draw: np.random.Generator):
         compiled(transformer.block)(each, weights, others, BATCH, HEADS, True, work, scratch)
     np.testing.assert_array_equal(x[:-BATCH], changed[:-BATCH])
     assert (x[-BATCH:] != changed[-BATCH:]).all()
+
+
+def test_patches_and_their_mean(draw: np.random.Generator):
+    side, across = 2, 3
+    images, rows = draw.normal(size=(5, 6, 6)), np.array([4, 0, 2])
+    found = empty(across**2 * BATCH, side * side)
+    compiled(patches.patches)(images, rows, side, found)
+    for place in range(across**2):
+        top, left = place // across * side, place % across * side
+        for i, row in enumerate(rows):
+            wanted = images[row, top : top + side, left : left + side]
+            np.testing.assert_array_equal(found[place * BATCH + i].reshape(side, side), wanted)
+
+    mean, delta, gx = empty(BATCH, side * side), draw.normal(size=(BATCH, side * side)), empty(*found.shape)
+    compiled(patches.mean_of_places)(found, mean)
+    close(mean, found.reshape(across**2, BATCH, -1).mean(axis=0))
+    compiled(patches.mean_of_places_backward)(delta, gx)
+    close(gx.reshape(across**2, BATCH, -1), np.broadcast_to(delta / across**2, (across**2, *delta.shape)))

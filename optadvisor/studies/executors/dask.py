@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from optadvisor.kernels.errors import InputError
@@ -27,9 +28,14 @@ class Dask:
         self._task = task
         # Dask gives tasks of one key one result: two studies of one name, in two storages, must not share it.
         self._run = uuid.uuid4().hex[:12]
+        # A connection that is lost would be a traceback on the screen; it ends in the message below.
+        self._log = logging.getLogger("distributed.client")
+        self._level = self._log.level
+        self._log.setLevel(logging.CRITICAL)
         try:
             self._client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
+            self._log.setLevel(self._level)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
                 f"no Dask scheduler answers at {address!r} ({reason}): give its address, as tcp://HOST:8786"
@@ -45,6 +51,7 @@ class Dask:
 
     def close(self) -> None:
         self._client.close(timeout=PATIENCE)
+        self._log.setLevel(self._level)
 
 
 def train(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,5 +69,7 @@ def _task(name: str) -> Task:
 def _hand_over(job: Job, found: Future[TrialRecord], asked: Any) -> None:
     try:
         found.set_result(TrialRecord.from_dict(job.config, asked.result()))
+    except CancelledError:
+        found.set_exception(TrialError("the Dask scheduler has gone: finished trials are kept, go on with --resume"))
     except Exception as error:  # noqa: BLE001  # of any kind, and from another machine
         found.set_exception(TrialError(explained(error)))

@@ -10,6 +10,7 @@ import pytest
 
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES
+from optadvisor.studies import training
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.registry import FAMILIES, TASKS, get, sample
 from tests.studies.tasks.checks import Point, check_gradient
@@ -58,20 +59,8 @@ def test_the_gradient_is_the_loss_s(name: str):
 def test_float32_agrees_with_float64(name: str):
     point = Point(TASKS[name])
     loss, grad = point.loss_and_gradient()
-    problem = point.problem
-    single = np.full(grad.size, np.nan, np.float32)
-    work = np.zeros(max(problem.work, 1), np.float32)
-    found = point.gradient(
-        point.theta.astype(np.float32),
-        problem.reals,
-        problem.integers,
-        problem.dims,
-        point.rows,
-        0,
-        12345,
-        single,
-        work,
-    )
+    theta = point.theta.astype(np.float32)
+    found, single = training.loss_and_gradient(point.task.family.program, point.problem, theta, point.rows, 0, 12345)
     assert found == pytest.approx(loss, rel=1e-4, abs=1e-5)
     assert np.linalg.norm(single - grad) <= 1e-3 * np.linalg.norm(grad) + 1e-6
 

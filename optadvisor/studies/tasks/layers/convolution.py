@@ -28,25 +28,33 @@ def columns(x, y, n, out):
     x: (height, channels, width * n). out: (9 * channels, width * n).
     """
     height, channels, size = x.shape
-    zero = x.dtype.type(0)
     for i in range(3):
         source = y + i - 1
-        inside = 0 <= source < height
         for c in range(channels):
-            k = 9 * c + 3 * i
-            left, middle, right = out[k], out[k + 1], out[k + 2]
-            if inside:
+            left, middle, right = out[9 * c + 3 * i], out[9 * c + 3 * i + 1], out[9 * c + 3 * i + 2]
+            if 0 <= source < height:
                 line = x[source, c]
-                # Slices: an index such as n + p could be negative for all the compiler knows, and that stops SIMD.
-                left[:n] = zero
-                left[n:] = line[: size - n]
-                middle[:] = line
-                right[: size - n] = line[n:]
-                right[size - n :] = zero
+                clear(left[:n])
+                copy(line[: size - n], left[n:])
+                copy(line, middle)
+                copy(line[n:], right[: size - n])
+                clear(right[size - n :])
             else:
-                left[:] = zero
-                middle[:] = zero
-                right[:] = zero
+                clear(left)
+                clear(middle)
+                clear(right)
+
+
+def copy(x, out):
+    """out[:] = x of one axis: 4 times as fast, since no overlap is looked for. An index such as n + p is slow too."""
+    for p in range(out.size):
+        out[p] = x[p]
+
+
+def clear(out):
+    """out[:] = 0"""
+    for p in range(out.size):
+        out[p] = 0
 
 
 def convolution(x, w, n, tile, out):

@@ -19,7 +19,15 @@ from optadvisor.studies.tasks.layers.dense import gather
 from optadvisor.studies.tasks.layers.embeddings import lookup, lookup_backward, pairwise_dots, pairwise_dots_backward
 from optadvisor.studies.tasks.layers.losses import logistic_loss
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
-from optadvisor.studies.tasks.layers.tower import last_layer, stack, stack_backward, stack_inputs_backward
+from optadvisor.studies.tasks.layers.stack import (
+    stack_backward,
+    stack_forward,
+    stack_input,
+    stack_output,
+    stack_weights,
+    stack_width,
+)
+from optadvisor.studies.tasks.layers.start import dense_counts
 from optadvisor.studies.tasks.recsys.data import HELD_OUT, RANK, clicks, ends, zipf
 
 FEATURES, LEAST = 8, 10  # dense features; ids of the smallest field, from which the fields grow geometrically
@@ -32,10 +40,10 @@ BOTTOM, TOP, DIMS = 5, 8, 11
 def _weights(theta, dims):
     """Table, matrices of bottom and top, biases of bottom and top."""
     bottom, top = dims[BOTTOM:TOP], dims[TOP:DIMS]
-    d = theta.size - top[1:].sum()
-    c = d - bottom[1:].sum()
-    b = c - top[0] * top[1] - top[1] * top[2]
-    a = b - bottom[0] * bottom[1] - bottom[1] * bottom[2]
+    d = theta.size - stack_width(top[1:])
+    c = d - stack_width(bottom[1:])
+    b = c - stack_weights(top)
+    a = b - stack_weights(bottom)
     width = dims[1]
     return theta[:a].reshape(a // width, width), theta[a:b], theta[b:c], theta[c:d], theta[d:]
 
@@ -51,70 +59,57 @@ def _data(reals, integers, dims):
 
 
 def _buffers(work, n, dims):
-    """Dense features (n, FEATURES), outputs of the bottom's layers, vectors ((fields + 1) * width, n) and their dot
-    products (pairs, n), inputs of the top (n, width + pairs), outputs of its layers, and what is left of work."""
+    """Activations of the bottom, vectors ((fields + 1) * width, n) and their dot products (pairs, n), activations of
+    the top, and what is left of work."""
     bottom, top = dims[BOTTOM:TOP], dims[TOP:DIMS]
     vectors, pairs = (dims[0] + 1) * dims[1], top[0] - dims[1]
-    a = n * FEATURES
-    b = a + n * bottom[1:].sum()
-    c = b + n * vectors
-    d = c + n * pairs
-    e = d + n * top[0]
-    f = e + n * top[1:].sum()
-    return (
-        work[:a].reshape(n, FEATURES),
-        work[a:b],
-        work[b:c].reshape(vectors, n),
-        work[c:d].reshape(pairs, n),
-        work[d:e].reshape(n, top[0]),
-        work[e:f],
-        work[f:],
-    )
+    a = n * stack_width(bottom)
+    b = a + n * vectors
+    c = b + n * pairs
+    d = c + n * stack_width(top)
+    return work[:a], work[a:b].reshape(vectors, n), work[b:c].reshape(pairs, n), work[c:d], work[d:]
 
 
 def _forward(theta, reals, integers, dims, rows, work):
     """The log odds of a click for each of these samples."""
-    width = dims[1]
+    n, width, bottom_sizes, top_sizes = rows.size, dims[1], dims[BOTTOM:TOP], dims[TOP:DIMS]
     features, ids, _ = _data(reals, integers, dims)
     table, wb, wt, bb, bt = _weights(theta, dims)
-    x, bottom, vectors, dots, inputs, top, _ = _buffers(work, rows.size, dims)
-    gather(features, rows, x)
-    dense = stack(x, dims[BOTTOM:TOP], wb, bb, bottom)
-    for i in range(rows.size):
-        for j in range(width):
-            vectors[j, i] = dense[i, j]
-            inputs[i, j] = dense[i, j]
+    bottom, vectors, dots, top, _ = _buffers(work, n, dims)
+    gather(features, rows, stack_input(bottom_sizes, n, bottom))
+    stack_forward(bottom_sizes, wb, bb, n, bottom, False)
+    dense, inputs = stack_output(bottom_sizes, n, bottom), stack_input(top_sizes, n, top)
+    vectors[:width] = dense.T
     for field in range(dims[0]):
         lookup(table, ids, rows, field, vectors.T, (field + 1) * width)
     pairwise_dots(vectors, width, dots)
+    inputs[:, :width] = dense
     inputs[:, width:] = dots.T
-    return stack(inputs, dims[TOP:DIMS], wt, bt, top).reshape(rows.size)
+    stack_forward(top_sizes, wt, bt, n, top, False)
+    return stack_output(top_sizes, n, top).reshape(n)
 
 
 def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     """Mean logistic loss."""
-    n, width = rows.size, dims[1]
+    n, width, bottom_sizes, top_sizes = rows.size, dims[1], dims[BOTTOM:TOP], dims[TOP:DIMS]
     z = _forward(theta, reals, integers, dims, rows, work)
     _, ids, clicked = _data(reals, integers, dims)
     _, wb, wt, _, _ = _weights(theta, dims)
     gtable, gwb, gwt, gbb, gbt = _weights(grad, dims)
-    x, bottom, vectors, _, inputs, top, rest = _buffers(work, n, dims)
-    spare, dbottom, dvectors, ddots, dinputs, dtop, _ = _buffers(rest, n, dims)
-    bottom_sizes, top_sizes = dims[BOTTOM:TOP], dims[TOP:DIMS]
-    wanted = spare.reshape(spare.size)[:n]
+    bottom, vectors, _, top, rest = _buffers(work, n, dims)
+    dbottom, dvectors, ddots, dtop, rest = _buffers(rest, n, dims)
+    wanted = rest[:n]
     for i in range(n):
         wanted[i] = clicked[rows[i]]
-    loss = logistic_loss(z, wanted, last_layer(n, top_sizes, dtop).reshape(n))
-    stack_backward(inputs, top_sizes, wt, top, dtop, gwt, gbt)
-    stack_inputs_backward(top_sizes, wt, dtop, dinputs)
+    loss = logistic_loss(z, wanted, stack_output(top_sizes, n, dtop).reshape(n))
+    stack_backward(top_sizes, wt, n, top, dtop, gwt, gbt, False, True)
+    dinputs, ddense = stack_input(top_sizes, n, dtop), stack_output(bottom_sizes, n, dbottom)
     ddots[:] = dinputs[:, width:].T
     dvectors[:] = 0
+    dvectors[:width] = dinputs[:, :width].T
     pairwise_dots_backward(vectors, width, ddots, dvectors)
-    ddense = last_layer(n, bottom_sizes, dbottom)
-    for i in range(n):
-        for j in range(width):
-            ddense[i, j] = dinputs[i, j] + dvectors[j, i]
-    stack_backward(x, bottom_sizes, wb, bottom, dbottom, gwb, gbb)
+    ddense[:] = dvectors[:width].T
+    stack_backward(bottom_sizes, wb, n, bottom, dbottom, gwb, gbb, False, False)
     gtable[:] = 0
     for field in range(dims[0]):
         lookup_backward(dvectors.T, (field + 1) * width, ids, rows, field, gtable)
@@ -147,8 +142,8 @@ def _sizes(values: Values) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _layout(values: Values) -> Layout:
     bottom, top = _sizes(values)
-    matrices = sum(a * b for sizes in (bottom, top) for a, b in itertools.pairwise(sizes))
-    return Layout(int(_counts(values).sum()) * values["width"], matrices, sum(bottom[1:]) + sum(top[1:]))
+    (first, first_biases), (second, second_biases) = dense_counts(bottom), dense_counts(top)
+    return Layout(int(_counts(values).sum()) * values["width"], first + second, first_biases + second_biases)
 
 
 def _initial(
@@ -184,7 +179,7 @@ def build(values: Values) -> Problem:
         return features, found, odds
 
     (features, ids), clicked = clicks(draw, samples, values["signal"], -1.0, rng)
-    row = FEATURES + sum(bottom[1:]) + (fields + 1) * values["width"] + (top[0] - values["width"]) + sum(top)
+    row = sum(bottom) + fields * values["width"] + top[0] + sum(top)
     return Problem(
         _layout(values),
         functools.partial(_initial, counts, bottom, top),
@@ -193,7 +188,7 @@ def build(values: Values) -> Problem:
         dims=np.array([fields, values["width"], *ends(samples), *bottom, *top]),
         samples=samples,
         batch=batch,
-        work=max(2 * batch * row, 2 * HELD_OUT + BLOCK * row),
+        work=max(batch * (2 * row + 1), 2 * HELD_OUT + BLOCK * row),
     )
 
 

@@ -8,7 +8,6 @@ else is known of the user or the item.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from typing import Any
 
@@ -19,7 +18,15 @@ from optadvisor.studies.tasks.family import Axis, Family, Layout, Problem, Progr
 from optadvisor.studies.tasks.layers.embeddings import lookup, lookup_backward, row_dots, row_dots_backward
 from optadvisor.studies.tasks.layers.losses import logistic_loss
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
-from optadvisor.studies.tasks.layers.tower import last_layer, stack, stack_backward, stack_inputs_backward
+from optadvisor.studies.tasks.layers.stack import (
+    stack_backward,
+    stack_forward,
+    stack_input,
+    stack_output,
+    stack_weights,
+    stack_width,
+)
+from optadvisor.studies.tasks.layers.start import dense_counts, dense_start
 from optadvisor.studies.tasks.recsys.data import HELD_OUT, RANK, clicks, ends, zipf
 
 ITEMS, FEATURES = 300, 4  # features of a user, and of an item
@@ -32,10 +39,7 @@ TOWER = 5
 def _weights(theta, dims):
     """Table (users, then items), matrices of both towers, their biases, and the bias of all clicks in one element."""
     sizes = dims[TOWER:]
-    biases = sizes[1:].sum()
-    matrices = 0
-    for i in range(1, sizes.size):
-        matrices += sizes[i - 1] * sizes[i]
+    matrices, biases = stack_weights(sizes), stack_width(sizes[1:])
     c = theta.size - 2 * biases - 1
     a, b, d = c - 2 * matrices, c - matrices, c + biases
     table = theta[:a].reshape(a // dims[1], dims[1])
@@ -48,32 +52,27 @@ def _data(reals, integers, dims):
     return reals[:end].reshape(dims[0] + ITEMS, FEATURES), integers.reshape(dims[4], 2), reals[end:]
 
 
-def _buffers(work, n, dims):
-    """Inputs of the user's and the item's tower (n, sizes[0]), outputs of their layers, and what is left of work."""
-    inputs, units = n * dims[TOWER], n * dims[TOWER + 1 :].sum()
-    a, b = 2 * inputs, 2 * inputs + units
-    return (
-        work[:inputs].reshape(n, dims[TOWER]),
-        work[inputs:a].reshape(n, dims[TOWER]),
-        work[a:b],
-        work[b : b + units],
-        work[b + units :],
-    )
-
-
 def _forward(theta, reals, integers, dims, rows, work, z):
-    """The log odds of a click for each of these samples, in z."""
-    sizes, width = dims[TOWER:], dims[1]
+    """The log odds of a click for each of these samples, in z; both towers' activations are left in work."""
+    n, sizes, width = rows.size, dims[TOWER:], dims[1]
     features, ids, _ = _data(reals, integers, dims)
     table, wu, wi, bu, bi, bias = _weights(theta, dims)
-    xu, xi, hu, hi, _ = _buffers(work, rows.size, dims)
-    lookup(table, ids, rows, 0, xu, 0)
-    lookup(features, ids, rows, 0, xu, width)
-    lookup(table, ids, rows, 1, xi, 0)
-    lookup(features, ids, rows, 1, xi, width)
-    row_dots(stack(xu, sizes, wu, bu, hu), stack(xi, sizes, wi, bi, hi), z)
-    for i in range(z.size):
+    user, item = _towers(work, n, sizes)
+    for side, activations in enumerate((user, item)):
+        x = stack_input(sizes, n, activations)
+        lookup(table, ids, rows, side, x, 0)
+        lookup(features, ids, rows, side, x, width)
+    stack_forward(sizes, wu, bu, n, user, False)
+    stack_forward(sizes, wi, bi, n, item, False)
+    row_dots(stack_output(sizes, n, user), stack_output(sizes, n, item), z)
+    for i in range(n):
         z[i] += bias[0]
+
+
+def _towers(work, n, sizes):
+    """Activations of the user's and of the item's tower."""
+    elements = n * stack_width(sizes)
+    return work[:elements], work[elements : 2 * elements]
 
 
 def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
@@ -84,22 +83,19 @@ def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     _, ids, clicked = _data(reals, integers, dims)
     _, wu, wi, _, _, _ = _weights(theta, dims)
     gtable, gwu, gwi, gbu, gbi, gbias = _weights(grad, dims)
-    xu, xi, hu, hi, rest = _buffers(work, n, dims)
-    dxu, dxi, du, di, _ = _buffers(rest, n, dims)
+    user, item = _towers(work, n, sizes)
+    duser, ditem = _towers(work[user.size + item.size :], n, sizes)
     for i in range(n):
         wanted[i] = clicked[rows[i]]
     loss = logistic_loss(z, wanted, z)
     gbias[0] = z.sum()
-    row_dots_backward(
-        last_layer(n, sizes, hu), last_layer(n, sizes, hi), z, last_layer(n, sizes, du), last_layer(n, sizes, di)
-    )
-    stack_backward(xu, sizes, wu, hu, du, gwu, gbu)
-    stack_backward(xi, sizes, wi, hi, di, gwi, gbi)
-    stack_inputs_backward(sizes, wu, du, dxu)
-    stack_inputs_backward(sizes, wi, di, dxi)
+    u, v = stack_output(sizes, n, user), stack_output(sizes, n, item)
+    row_dots_backward(u, v, z, stack_output(sizes, n, duser), stack_output(sizes, n, ditem))
+    stack_backward(sizes, wu, n, user, duser, gwu, gbu, False, True)
+    stack_backward(sizes, wi, n, item, ditem, gwi, gbi, False, True)
     gtable[:] = 0
-    lookup_backward(dxu, 0, ids, rows, 0, gtable)
-    lookup_backward(dxi, 0, ids, rows, 1, gtable)
+    lookup_backward(stack_input(sizes, n, duser), 0, ids, rows, 0, gtable)
+    lookup_backward(stack_input(sizes, n, ditem), 0, ids, rows, 1, gtable)
     return loss
 
 
@@ -124,17 +120,15 @@ def _sizes(values: Values) -> tuple[int, ...]:
 
 def _layout(values: Values) -> Layout:
     sizes = _sizes(values)
-    matrices = sum(a * b for a, b in itertools.pairwise(sizes))
-    return Layout((values["users"] + ITEMS) * values["width"], 2 * matrices, 2 * sum(sizes[1:]) + 1)
+    matrices, biases = dense_counts(sizes)
+    return Layout((values["users"] + ITEMS) * values["width"], 2 * matrices, 2 * biases + 1)
 
 
 def _initial(ids: int, sizes: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.floating[Any]]:
     """Embeddings normal with deviation 0.1; towers uniform in +-1/sqrt(inputs), as PyTorch's Linear."""
-    pairs = list(itertools.pairwise(sizes)) * 2
     table = rng.normal(0, 0.1, ids * sizes[-1])
-    matrices = [rng.uniform(-1, 1, a * b) / math.sqrt(a) for a, b in pairs]
-    biases = [rng.uniform(-1, 1, b) / math.sqrt(a) for a, b in pairs]
-    return np.concatenate([table, *matrices, *biases, np.zeros(1)])
+    (user, user_biases), (item, item_biases) = dense_start(rng, sizes), dense_start(rng, sizes)
+    return np.concatenate([table, user, item, user_biases, item_biases, [0.0]])
 
 
 def build(values: Values) -> Problem:
@@ -155,7 +149,6 @@ def build(values: Values) -> Problem:
         return np.stack([user, item], axis=1), odds
 
     (ids,), clicked = clicks(draw, samples, values["signal"], -1.0, rng)
-    row = sizes[0] + sum(sizes[1:])
     return Problem(
         _layout(values),
         functools.partial(_initial, users + ITEMS, sizes),
@@ -164,7 +157,7 @@ def build(values: Values) -> Problem:
         dims=np.array([users, values["width"], *ends(samples), *sizes]),
         samples=samples,
         batch=batch,
-        work=max(batch * (2 + 4 * row), 2 * HELD_OUT + BLOCK * 2 * row),
+        work=max(batch * (2 + 4 * sum(sizes)), 2 * HELD_OUT + BLOCK * 2 * sum(sizes)),
     )
 
 

@@ -7,8 +7,6 @@ two. dims: the ends of the training, validation and test samples, then the sizes
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,8 @@ from optadvisor.studies.tasks.family import Layout, Problem, Program
 from optadvisor.studies.tasks.layers.dense import gather
 from optadvisor.studies.tasks.layers.losses import correct, logistic_loss, softmax_cross_entropy
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
-from optadvisor.studies.tasks.layers.tower import last_layer, stack, stack_backward
+from optadvisor.studies.tasks.layers.stack import stack_backward, stack_forward, stack_input, stack_output, stack_width
+from optadvisor.studies.tasks.layers.start import dense_counts, dense_start
 
 BLOCK = 64  # rows that evaluation computes at once
 
@@ -36,24 +35,22 @@ def _weights(theta, sizes):
 
 
 def _forward(theta, reals, dims, rows, work):
-    """Features of a mini-batch, its buffers of outputs and of their gradients, and what is left of work."""
-    sizes = dims[3:]
-    n, units = rows.size, sizes[1:].sum()
-    a, b = n * sizes[0], n * units
-    x = work[:a].reshape(n, sizes[0])
-    hidden, deltas = work[a : a + b], work[a + b : a + 2 * b]
+    """Activations of a mini-batch, a buffer for their gradients, and what is left of work."""
+    sizes, n = dims[3:], rows.size
+    elements = n * stack_width(sizes)
+    activations, deltas = work[:elements], work[elements : 2 * elements]
     features, _ = _data(reals, dims)
     weights, biases = _weights(theta, sizes)
-    gather(features, rows, x)
-    stack(x, sizes, weights, biases, hidden)
-    return x, hidden, deltas, work[a + 2 * b :]
+    gather(features, rows, stack_input(sizes, n, activations))
+    stack_forward(sizes, weights, biases, n, activations, False)
+    return activations, deltas, work[2 * elements :]
 
 
-def _backward(theta, dims, x, hidden, deltas, grad):
+def _backward(theta, dims, n, activations, deltas, grad):
     sizes = dims[3:]
     weights, _ = _weights(theta, sizes)
     gw, gb = _weights(grad, sizes)
-    stack_backward(x, sizes, weights, hidden, deltas, gw, gb)
+    stack_backward(sizes, weights, n, activations, deltas, gw, gb, False, False)
 
 
 def _outputs(theta, reals, dims, first, last, work, out):
@@ -63,22 +60,24 @@ def _outputs(theta, reals, dims, first, last, work, out):
     weights, biases = _weights(theta, sizes)
     for begin in range(first, last, BLOCK):
         end = min(begin + BLOCK, last)
-        out[begin - first : end - first] = stack(features[begin:end], sizes, weights, biases, work)
+        stack_input(sizes, end - begin, work)[:] = features[begin:end]
+        stack_forward(sizes, weights, biases, end - begin, work, False)
+        out[begin - first : end - first] = stack_output(sizes, end - begin, work)
 
 
 def regression_gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     """Mean squared error and penalty / 2 * the squared norm of the weights without the biases."""
     sizes, n = dims[3:], rows.size
-    x, hidden, deltas, _ = _forward(theta, reals, dims, rows, work)
+    activations, deltas, _ = _forward(theta, reals, dims, rows, work)
     _, targets = _data(reals, dims)
-    z, delta = last_layer(n, sizes, hidden), last_layer(n, sizes, deltas)
+    z, delta = stack_output(sizes, n, activations), stack_output(sizes, n, deltas)
     scale = theta.dtype.type(2.0 / n)
     loss = 0.0
     for i in range(n):
         error = z[i, 0] - targets[rows[i]]
         loss += error * error
         delta[i, 0] = scale * error
-    _backward(theta, dims, x, hidden, deltas, grad)
+    _backward(theta, dims, n, activations, deltas, grad)
     penalty, squares = reals[0], 0.0
     if penalty > 0:
         for i in range(theta.size - sizes[1:].sum()):
@@ -104,14 +103,14 @@ def regression_evaluate(theta, reals, integers, dims, part, step, key, work, sco
 def binary_gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     """Mean logistic loss."""
     sizes, n = dims[3:], rows.size
-    x, hidden, deltas, rest = _forward(theta, reals, dims, rows, work)
+    activations, deltas, rest = _forward(theta, reals, dims, rows, work)
     _, targets = _data(reals, dims)
     wanted = rest[:n]
     for i in range(n):
         wanted[i] = targets[rows[i]]
-    z, delta = last_layer(n, sizes, hidden), last_layer(n, sizes, deltas)
+    z, delta = stack_output(sizes, n, activations), stack_output(sizes, n, deltas)
     loss = logistic_loss(z.reshape(n), wanted, delta.reshape(n))
-    _backward(theta, dims, x, hidden, deltas, grad)
+    _backward(theta, dims, n, activations, deltas, grad)
     return loss
 
 
@@ -132,10 +131,10 @@ def binary_evaluate(theta, reals, integers, dims, part, step, key, work, scores)
 def classes_gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     """Mean cross-entropy."""
     sizes, n = dims[3:], rows.size
-    x, hidden, deltas, _ = _forward(theta, reals, dims, rows, work)
-    z, delta = last_layer(n, sizes, hidden), last_layer(n, sizes, deltas)
+    activations, deltas, _ = _forward(theta, reals, dims, rows, work)
+    z, delta = stack_output(sizes, n, activations), stack_output(sizes, n, deltas)
     loss = softmax_cross_entropy(z, rows, integers, delta)
-    _backward(theta, dims, x, hidden, deltas, grad)
+    _backward(theta, dims, n, activations, deltas, grad)
     return loss
 
 
@@ -156,14 +155,11 @@ CLASSES = Program("tabular_classes", classes_gradient, classes_evaluate)
 
 
 def layout(sizes: tuple[int, ...]) -> Layout:
-    return Layout(0, sum(a * b for a, b in itertools.pairwise(sizes)), sum(sizes[1:]))
+    return Layout(0, *dense_counts(sizes))
 
 
 def initial(sizes: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Uniform in +-1/sqrt(inputs) of the layer, as PyTorch's Linear: matrices, then biases."""
-    pairs = list(itertools.pairwise(sizes))
-    parts = [rng.uniform(-1, 1, a * b) / math.sqrt(a) for a, b in pairs]
-    return np.concatenate(parts + [rng.uniform(-1, 1, b) / math.sqrt(a) for a, b in pairs])
+    return np.concatenate(dense_start(rng, sizes))
 
 
 def problem(
@@ -177,7 +173,6 @@ def problem(
     penalty: float = 0.0,
 ) -> Problem:
     """The problem of these samples, training, validation and test ones up to `ends`; the first `samples` are trained."""
-    training, units = batch * (sizes[0] + 2 * sum(sizes[1:]) + 1), sum(sizes[1:])
     part = max(ends[1] - ends[0], ends[2] - ends[1])
     return Problem(
         layout(sizes),
@@ -187,5 +182,5 @@ def problem(
         dims=np.array([*ends, *sizes]),
         samples=samples,
         batch=batch,
-        work=max(training, 2 * part * sizes[-1] + BLOCK * units),
+        work=max(batch * (2 * sum(sizes) + 1), 2 * part * sizes[-1] + BLOCK * sum(sizes)),
     )

@@ -29,7 +29,8 @@ def labelled_digits(wrong: float) -> tuple[NDArray[np.float32], NDArray[np.int64
 
 def uniform_start(rng: np.random.Generator, count: int, inputs: int) -> NDArray[Any]:
     """Uniform in +-1/sqrt(inputs), as PyTorch starts weights and biases of Conv2d and Linear."""
-    return rng.uniform(-1, 1, count) / np.sqrt(inputs)
+    found: NDArray[Any] = rng.uniform(-1, 1, count) / np.sqrt(inputs)
+    return found
 
 
 def image_view(buffer, at, n, side, channels):

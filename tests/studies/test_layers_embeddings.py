@@ -1,8 +1,7 @@
-"""Stacks of dense layers, embedding tables and rankings: against finite differences, and against plain formulas."""
+"""Embedding tables, products of their rows, and rankings: against finite differences and plain formulas."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from optadvisor.kernels.compiling import specialise
 from optadvisor.studies.tasks.layers import embeddings
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
-from optadvisor.studies.tasks.layers.tower import last_layer, stack, stack_backward, stack_inputs_backward
 
 AUC = specialise(area_under_curve, "auc")
 
@@ -33,31 +31,6 @@ def numeric(function: Callable[[], float], at: np.ndarray, step: float = 1e-6) -
 @pytest.fixture
 def draw() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-@pytest.mark.parametrize("sizes", [(4, 3), (4, 5, 2), (3, 6, 4, 1)])
-def test_the_backward_of_a_stack_is_its_derivative(draw: np.random.Generator, sizes: tuple[int, ...]):
-    n, units = 5, sum(sizes[1:])
-    shape = np.array(sizes)
-    x = draw.normal(size=(n, sizes[0]))
-    weights = draw.normal(size=sum(a * b for a, b in itertools.pairwise(sizes)))
-    biases = draw.normal(size=units)
-    hidden, deltas = np.empty(n * units), np.full(n * units, np.nan)
-    out = draw.normal(size=(n, sizes[-1]))
-
-    def scalar() -> float:
-        return float((stack(x, shape, weights, biases, hidden) * out).sum())
-
-    expected = [numeric(scalar, at) for at in (weights, biases, x)]
-    scalar()
-    assert np.shares_memory(last_layer(n, shape, hidden), hidden)
-    np.testing.assert_array_equal(last_layer(n, shape, hidden), stack(x, shape, weights, biases, hidden))
-    last_layer(n, shape, deltas)[:] = out
-    gw, gb, dx = (np.full_like(array, np.nan) for array in (weights, biases, x))
-    stack_backward(x, shape, weights, hidden, deltas, gw, gb)
-    stack_inputs_backward(shape, weights, deltas, dx)
-    for found, wanted in zip((gw, gb, dx), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-8)
 
 
 def test_a_table_s_gradient_adds_up_over_the_rows_that_were_looked_up(draw: np.random.Generator):
