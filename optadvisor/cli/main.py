@@ -20,6 +20,10 @@ from optadvisor.kernels.errors import InputError, nearest
 COMMANDS = {
     "recommend": "Recommend an optimizer with settings, schedule and reasons.",
     "tune": "Search the best settings for a task in a real study.",
+    "compare": "Race the rules on a task under the same budget.",
+    "learn": "Train many sampled tasks for the advisor to learn from.",
+    "studies": "List, show, export or delete the studies that were kept.",
+    "worker": "Train for a study on another machine, over their common database.",
     "config": "Print the tuned config of a task, or the code that builds it.",
     "explain": "Explain an optimizer: formula, direction, step size, what it fixed.",
     "optimizers": "List the optimizers.",

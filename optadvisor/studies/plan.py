@@ -1,4 +1,4 @@
-"""How a budget of trials is shared among rules: successive halving, fixed by the values seen so far.
+"""How a budget of trials is shared among rules: successive halving, fixed by the values seen so far; or equally.
 
 Every rule gets the same number of trials in a round; the better half goes on; the last rule standing spends the last
 round alone. After Jamieson & Talwalkar 2016, Non-stochastic Best Arm Identification, with rules as arms.
@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+HALVING, EQUAL = "halving", "equal"
 WAVE = 8  # trials of one rule that are asked for before any of them is told
 
 
 def waves(
-    trials: int, rules: Sequence[str], best: Callable[[str], float], size: int = WAVE
+    trials: int, rules: Sequence[str], best: Callable[[str], float], size: int = WAVE, how: str = HALVING
 ) -> Iterator[list[tuple[str, int]]]:
     """Batches of (rule, number of trials) that add up to `trials`.
 
     rules: in the order of the advice, which settles ties. best(rule): the best value so far, asked between rounds.
-    size: trials of one rule in a batch at most.
+    size: trials of one rule in a batch at most. how: HALVING, or EQUAL shares for all to the end.
     """
     alive = list(rules[:trials])
     rounds = math.ceil(math.log2(len(alive))) + 1 if alive else 0
+    if how == EQUAL:
+        rounds = min(rounds, 1)
     left = trials
     for remaining in range(rounds, 0, -1):
         # A short budget still tries every rule once: fewer rounds, not unseen rules.

@@ -7,11 +7,20 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import language, vision
+from optadvisor.studies.tasks import generative, landscapes, language, recsys, rl, tabular, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
-FAMILIES: dict[str, Family] = {family.name: family for domain in (language, vision) for family in domain.FAMILIES}
+DOMAINS = (
+    vision,
+    language,
+    recsys,
+    rl,
+    generative,
+    tabular,
+    landscapes,
+)
+FAMILIES: dict[str, Family] = {family.name: family for domain in DOMAINS for family in domain.FAMILIES}
 
 # The default task of each family.
 TASKS: dict[str, BuiltinTask] = {name: BuiltinTask(family) for name, family in FAMILIES.items()}

@@ -58,6 +58,11 @@ def squared_error(z, target, delta):
     return loss / count
 
 
+def softplus(x):
+    """log(1 + e**x), of a scalar, without overflow."""
+    return max(x, x * 0) + math.log1p(math.exp(-abs(x)))
+
+
 def logistic_loss(z, target, delta):
     """Mean binary cross-entropy of logits z against targets 0..1, 1-d, and its gradient with respect to z in delta.
 
@@ -69,4 +74,28 @@ def logistic_loss(z, target, delta):
     for i in range(n):
         loss += max(z[i], z.dtype.type(0)) - z[i] * target[i] + math.log1p(math.exp(-abs(z[i])))
         delta[i] = (logistic(z[i]) - target[i]) * scale
+    return loss / n
+
+
+def bernoulli_loss(z, target, delta):
+    """Binary cross-entropy of logits z against targets 0..1, 2-d, summed over columns (at most 100), mean over rows.
+
+    Its gradient with respect to z comes in delta, another array.
+    """
+    n, width = z.shape
+    one = z.dtype.type(1)
+    scale = z.dtype.type(1.0 / n)
+    loss = 0.0
+    for i in range(n):
+        for j in range(width):
+            delta[i, j] = exponential(-abs(z[i, j]))
+        # log(1 + a) + log(1 + b) = log((1 + a) (1 + b)): one logarithm a row, since log is no SIMD. Each is at most 2.
+        product = one
+        for j in range(width):
+            product *= one + delta[i, j]
+            loss += max(z[i, j], z.dtype.type(0)) - z[i, j] * target[i, j]
+        loss += math.log(product)
+        for j in range(width):
+            probability = (one if z[i, j] >= 0 else delta[i, j]) / (one + delta[i, j])
+            delta[i, j] = (probability - target[i, j]) * scale
     return loss / n

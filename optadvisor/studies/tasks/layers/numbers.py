@@ -46,6 +46,17 @@ def fill_normal(key, out):
             out[i + 1] = radius * math.sin(angle)
 
 
+def fill_student(key, degrees, out):
+    """out[i] = numbers of Student's t distribution, for a 1-d array (Bailey 1994, Polar generation of random variates).
+
+    P(|x| > s) falls as s**-degrees: the variance is infinite for 2 degrees of freedom and below, the mean for 1.
+    """
+    power = -2.0 / degrees
+    for i in range(out.size):
+        radius = math.sqrt(degrees * ((1.0 - uniform(key, 2 * i)) ** power - 1.0))
+        out[i] = radius * math.cos(2.0 * math.pi * uniform(key, 2 * i + 1))
+
+
 def shuffle(key, order):
     """A random order of a 1-d array, in place (Fisher & Yates)."""
     for i in range(order.size - 1, 0, -1):
