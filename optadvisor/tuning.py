@@ -76,7 +76,8 @@ def tune(
     StudyError where no config trains. What finished is kept whatever happens.
     """
     found = resolve(task)
-    where = places.choose(executor, scheduler, storage, jobs)
+    where = places.choose(executor or _default_place(found), scheduler, storage, jobs)
+    _check_place(found, where)
     _check_timeout(found, timeout, where)
     counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
     lowest = {"seed": 0, "jobs": 0 if where == places.WORKERS else 1}
@@ -161,6 +162,18 @@ def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -
 def default_jobs(task: Task) -> int:
     """Trainings at once: one a core; of a person's function one, which may need all cores, or all of a GPU's memory."""
     return 1 if isinstance(task, FunctionTask) else cores()
+
+
+def _default_place(task: Task) -> str | None:
+    return places.LOCAL if isinstance(task, FunctionTask) and task.here else None
+
+
+def _check_place(task: Task, where: str) -> None:
+    if where != places.LOCAL and isinstance(task, FunctionTask) and task.here:
+        raise InputError(
+            f"{task.name} is a function of this process, which other machines do not have: "
+            f"give it as FILE.py:FUNCTION, or leave out the executor {where!r}"
+        )
 
 
 def _check_timeout(task: Task, timeout: object, where: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import optadvisor as oa
 from optadvisor.kernels import InputError
 from optadvisor.studies.executors import places
 
@@ -79,3 +80,13 @@ def test_pruning_needs_the_trainings_in_one_process(place, pruner):
         places.check_pruner(place, pruner)
     places.check_pruner("local", pruner)
     places.check_pruner(place, "none")
+
+
+@pytest.mark.parametrize("executor", ["workers", "dask"])
+def test_a_function_of_this_process_stays_in_it(executor):
+    def objective(config, report, seed):
+        return config.hyperparameters["lr"]
+
+    where = {"storage": SERVER} if executor == "workers" else {"scheduler": "tcp://127.0.0.1:1"}
+    with pytest.raises(InputError, match=r"is a function of this process.*: give it as FILE\.py:FUNCTION"):
+        oa.tune(objective, executor=executor, **where)

@@ -262,6 +262,34 @@ def test_two_commands_that_begin_in_an_empty_database(database: str, undisturbed
     assert {worker_of(t).rpartition(",")[0] for t in queued(database)} == {"the study's own process"}
 
 
+OWN = """
+import time
+
+def objective(config, report, seed):
+    if {fails} and seed % 3 == 0:
+        raise KeyError("a bug")
+    return (config.hyperparameters["lr"] - 0.01) ** 2 + seed % 7
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_function_in_a_file(database: str, tmp_path: Path, fails: bool):
+    task = tmp_path / "own.py"
+    task.write_text(OWN.format(fails=fails))
+    asked = ["tune", f"{task}:objective", "--optimizer", "sgd", "--trials", "6", "--format", "json", "--quiet"]
+    study = begin(*asked, "--storage", database, *ALONE)
+    helper = begin("worker", "--storage", database, "--study", f"{task}:objective", "--quiet")
+    code, out, err = finish(study)
+    ended = finish(helper)
+    if fails:
+        assert (code, out) == (1, "")
+        assert re.fullmatch(r"Error: trial \d+ \(sgd, .*\): KeyError: 'a bug', at .*own\.py:6; finished trials are kept.*--resume\n", err)
+    else:
+        assert (code, err) == (0, "")
+        assert log(json.loads(out)) == log(json.loads(finish(begin(*asked))[1]))
+    assert ended[0] == 0, "whether it ended well or not, the study sends its workers home"
+
+
 def test_a_study_that_was_taken_over_while_the_server_was_away_is_left_alone(
     postgresql: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ):
