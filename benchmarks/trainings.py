@@ -54,6 +54,40 @@ def digits_mlp(task: BuiltinTask, theta: np.ndarray) -> Twin:
     return Twin(weights, biases, lambda rows: loss_of(model(x[rows]), labels[rows]))
 
 
+def clicks_dlrm(task: BuiltinTask, theta: np.ndarray) -> Twin:
+    """One table for all fields, as ours, looked up at once; its gradient dense, which fused AdamW asks for."""
+    import torch
+
+    problem, layout = task.problem, task.problem.layout
+    fields, width, _, _, count, *sizes = (int(size) for size in problem.dims)
+    dense = sizes[0]
+    x = torch.from_numpy(problem.reals[: count * dense].reshape(count, dense))
+    clicked = torch.from_numpy(problem.reals[count * dense :])
+    ids = torch.from_numpy(problem.integers.reshape(count, fields))
+    table = torch.nn.Embedding(layout.embedding // width, width)
+    with torch.no_grad():
+        table.weight.copy_(torch.from_numpy(theta[: layout.embedding].reshape(-1, width)))
+    shapes = [sizes[0:2], sizes[1:3], sizes[3:5], sizes[4:6]]
+    layers = [torch.nn.Linear(inputs, outputs) for inputs, outputs in shapes]
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    fill(
+        [*weights, *biases],
+        views((*map(tuple, shapes), *((outputs,) for _, outputs in shapes)), theta[layout.embedding :]),
+    )
+    bottom, top = (torch.nn.Sequential(first, torch.nn.ReLU(), last) for first, last in (layers[:2], layers[2:]))
+    one, other = np.tril_indices(fields + 1, -1)
+    pairs = torch.from_numpy(one * (fields + 1) + other)
+
+    def loss(rows: Any) -> Any:
+        first = bottom(x[rows])
+        vectors = torch.cat([first[:, None], table(ids[rows])], dim=1)
+        dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, pairs)
+        logits = top(torch.cat([first, dots], dim=1))[:, 0]
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, clicked[rows])
+
+    return Twin([table.weight, *weights], biases, loss)
+
+
 def fill(parameters: list[Any], values: list[np.ndarray]) -> None:
     """Copy the weights of a task; its matrices are (inputs, outputs), PyTorch's the other way round."""
     import torch
@@ -64,7 +98,10 @@ def fill(parameters: list[Any], values: list[np.ndarray]) -> None:
 
 
 # The tasks, their twins, and how many times as many trainings a second there have to be.
-TASKS: dict[str, tuple[Callable[[BuiltinTask, np.ndarray], Twin], float]] = {"digits-mlp": (digits_mlp, 20.0)}
+TASKS: dict[str, tuple[Callable[[BuiltinTask, np.ndarray], Twin], float]] = {
+    "digits-mlp": (digits_mlp, 20.0),
+    "clicks-dlrm": (clicks_dlrm, 10.0),
+}
 
 
 def fused_adamw(twin: Twin) -> Any:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
 from optadvisor.quantities import show_bytes
+from optadvisor.studies import plotting
 from optadvisor.studies.executors import TrialError
 from optadvisor.studies.executors.job import rates
 from optadvisor.studies.executors.places import PLACES
@@ -38,7 +40,7 @@ def _listed(known: Mapping[str, str]) -> str:
 
 @click.command(
     "tune",
-    epilog="Examples: optadvisor tune digits-mlp --trials 100 --seed 0; "
+    epilog="Example: optadvisor tune digits-mlp --trials 100 --seed 0; "
     "optadvisor tune train.py:objective --set lr=1e-4..1e-1 --fix weight_decay=0.1 --timeout 600",
 )
 @click.argument("task")
@@ -102,6 +104,9 @@ def _listed(known: Mapping[str, str]) -> str:
     "--range-test", is_flag=True, help="Find each rule's scale of lr by short trainings first, and search around it."
 )
 @click.option("--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help="Draw curves, learning rates and importances: a PNG or SVG file."
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @output_format
 def command(
@@ -123,6 +128,7 @@ def command(
     target: float | None,
     range_test: bool,
     resume: bool,
+    plot: Path | None,
     quiet: bool,
     output: str,
 ) -> int:
@@ -131,6 +137,8 @@ def command(
     TASK is the name of a built-in task (optadvisor tasks lists them), or FILE.py:FUNCTION for a training of your own:
     def objective(config, report, seed) that returns the value to minimise.
     """
+    if plot:
+        plotting.check(plot)
     with running(task, storage, "tune"), progress_of(quiet) as progress:
         result = tune(
             task,
@@ -153,6 +161,8 @@ def command(
             scheduler=scheduler,
             progress=progress,
         )
+    if plot:
+        plotting.draw(result.trials, result.metric, plot)
     if output == "json":
         print_json(result.to_dict())
     else:
@@ -207,22 +217,40 @@ def _bar() -> Iterator[Progress]:
         TextColumn("{task.description}"),
     ]
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        job = bar.add_task("starting", total=None)
+        job, rate = bar.add_task("starting", total=None), Rate()
 
         def progress(done: Sequence[Trial], planned: int) -> None:
-            bar.update(job, total=planned, completed=len(done), description=_best(done))
+            bar.update(job, total=planned, completed=len(done), description=f"{rate(len(done))}, {_best(done)}")
 
         yield progress
 
 
+class Rate:
+    """Trials a second since the first report."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, done: int) -> str:
+        return f"{self._speed(done):.3g} trials/s"
+
+    def left(self, done: int, planned: int) -> str:
+        seconds = round((planned - done) / max(self._speed(done), 1e-9))
+        return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
+
+    def _speed(self, done: int) -> float:
+        return done / max(time.monotonic() - self._began, 1e-9)
+
+
 def _lines() -> Progress:
-    last = time.monotonic()
+    last, rate = time.monotonic(), Rate()
 
     def progress(done: Sequence[Trial], planned: int) -> None:
         nonlocal last
         if len(done) == planned or time.monotonic() - last >= LINE_EVERY:
             last = time.monotonic()
-            click.echo(f"{len(done)} of {planned} trials, {_best(done)}", err=True)
+            left = f", {rate.left(len(done), planned)} left" if len(done) < planned else ""
+            click.echo(f"{len(done)} of {planned} trials, {rate(len(done))}, {_best(done)}{left}", err=True)
 
     return progress
 

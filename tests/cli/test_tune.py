@@ -127,7 +127,7 @@ def test_resume(run, tmp_path: Path):
 
 def test_progress_is_on_stderr_alone(run):
     done = run(*FEW, *JSON)
-    assert done.err.startswith("4 of 4 trials, best ")
+    assert re.match(r"4 of 4 trials, \S+ trials/s, best ", done.err)
     assert done.err.count("\n") == 1
     json.loads(done.out)
 
@@ -151,7 +151,7 @@ def test_a_bar_on_a_terminal(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tune_command.sys.stderr, "isatty", lambda: True, raising=False)
     done = run(*FEW, *JSON)
     json.loads(done.out)
-    assert "trials, best" not in done.err, "no lines beside the bar"
+    assert " of 4 trials" not in done.err, "no lines beside the bar"
 
 
 # errors --------------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_help_has_every_option_and_an_example(run):
     options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test"
     for option in (*options.split(), "resume", "quiet", "format", "executor", "scheduler"):
         assert f"--{option}" in done.out
-    assert "Examples: optadvisor tune" in done.out
+    assert "Example: optadvisor tune" in done.out
     assert "FILE.py:FUNCTION" in done.out
 
 
@@ -431,7 +431,7 @@ def test_values_are_shown_in_the_functions_direction(run, own: Path):
     done = run(*arguments, "--resume")
     assert f"Best: sgd, accuracy {max(values):.4g} +- 0" in done.out
     assert "accuracy, higher is better" in done.out
-    assert f"8 of 8 trials, best {max(values):.4g} (sgd)" in done.err
+    assert re.search(rf"8 of 8 trials, \S+ trials/s, best {max(values):.4g} \(sgd\)", done.err)
     assert "higher is better" in run("config", "train.py:accuracy", "--framework", "torch").out
     assert run("studies", "show", "train.py:accuracy#1", *JSON).json["best"]["value"] == max(values)
     assert f"best {max(values):.4g} of 8 trials" in run("studies", "show", "train.py:accuracy#1").out
@@ -492,3 +492,20 @@ def test_a_hybrid_where_it_is_asked_for(run, own: Path):
     assert {trial["optimizer"] for trial in data["trials_log"]} == {"hybrid", "muon"}
     page = run("tune", "train.py:objective", "--trials", "4", "--optimizer", "hybrid", "--quiet").out
     assert re.search(r"hybrid  [\d.]+ at embedding lr [\d.e-]+, dense lr [\d.e-]+ after 4 trials", page)
+
+
+def test_the_picture(run, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    for name, begin in (("study.png", b"\x89PNG"), ("study.svg", b"<?xml")):
+        path = tmp_path / name
+        assert run("tune", "digits-mlp", "--trials", "20", "--steps", "20", "--quiet", "--plot", str(path)).code == 0
+        assert path.read_bytes().startswith(begin)
+    run(*FEW, "--plot", str(tmp_path / "study.gif")).refused("--plot", ".png or .svg")
+
+
+def test_progress_tells_rate_and_time_left(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tune_command, "LINE_EVERY", 0.0)
+    lines = run("tune", "digits-mlp", "--trials", "40", "--steps", "10", "--optimizer", "sgd").err.splitlines()
+    assert len(lines) >= 4
+    assert all(" trials/s, best " in line for line in lines)
+    assert all(line.endswith(" left") for line in lines[:-1])

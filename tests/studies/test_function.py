@@ -567,6 +567,13 @@ def test_a_function_without_a_file_is_named_by_its_module():
     assert function.of(scope["objective"]).name == "__main__:objective"
 
 
+def test_a_decorated_function_keeps_its_name():
+    import functools
+
+    for call in (functools.lru_cache(bowl), functools.partial(bowl), functools.lru_cache(functools.partial(bowl))):
+        assert function.of(call).name == f"{Path(__file__).resolve()}:bowl"
+
+
 def test_the_range_test_shortens_a_function_that_takes_steps():
     lengths = []
 

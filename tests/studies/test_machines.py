@@ -283,7 +283,10 @@ def test_a_function_in_a_file(database: str, tmp_path: Path, fails: bool):
     ended = finish(helper)
     if fails:
         assert (code, out) == (1, "")
-        assert re.fullmatch(r"Error: trial \d+ \(sgd, .*\): KeyError: 'a bug', at .*own\.py:6; finished trials are kept.*--resume\n", err)
+        assert re.fullmatch(
+            r"Error: trial \d+ \(sgd, .*\): KeyError: 'a bug', at .*own\.py:6; finished trials are kept.*--resume\n",
+            err,
+        )
     else:
         assert (code, err) == (0, "")
         assert log(json.loads(out)) == log(json.loads(finish(begin(*asked))[1]))

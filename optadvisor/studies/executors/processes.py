@@ -208,7 +208,8 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold what is dead already
+            self._process.wait(GRACE)
         self.finish()
 
     def _read(self) -> None:
@@ -223,6 +224,8 @@ class Worker:
             self._process.wait(POLL)  # its pipe ends before it does
         self.kill()
         code = self._process.returncode
+        if code is None:
+            return "its process does not answer"
         if code >= 0:
             return f"its process ended with exit status {code}"
         why = ", perhaps because memory ran out" if -code == getattr(signal, "SIGKILL", 9) else ""

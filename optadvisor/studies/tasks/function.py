@@ -190,9 +190,7 @@ def load(target: str) -> FunctionTask:
 
 def of(function: Callable[..., Any]) -> FunctionTask:
     """The task of a function that is here already. PROFILE, SPACE and STEPS are those of its module."""
-    plain = function
-    while isinstance(plain, functools.partial):
-        plain = plain.func
+    plain = _plain(function)
     name = getattr(plain, "__qualname__", type(plain).__qualname__).replace("<locals>.", "")
     module = sys.modules.get(getattr(plain, "__module__", None) or type(plain).__module__)
     try:
@@ -234,12 +232,19 @@ def _at(file: str, line: int) -> str:
     return f", at {file.removeprefix(here)}:{line}"
 
 
+def _plain(function: Any) -> Any:
+    """What a decorator, a partial or a method is about."""
+    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__") or inspect.ismethod(function):
+        if isinstance(function, functools.partial):
+            function = function.func
+        else:
+            function = function.__func__ if inspect.ismethod(function) else function.__wrapped__
+    return function
+
+
 def _home(function: Callable[..., Any]) -> tuple[str, int]:
     """File and line of a function; of a callable object, of its __call__."""
-    plain: Any = inspect.unwrap(function)
-    while isinstance(plain, functools.partial):
-        plain = plain.func
-    plain = getattr(plain, "__func__", plain)
+    plain = _plain(function)
     code = getattr(plain, "__code__", None) or getattr(type(plain).__call__, "__code__", None)
     return (code.co_filename, code.co_firstlineno) if code else ("", 0)
 
@@ -337,7 +342,7 @@ def _space(given: object, origin: str) -> tuple[dict[str, list[float]], dict[str
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         return inspect.signature(function).parameters
-    except ValueError:  # compiled code does not say
+    except (TypeError, ValueError):  # compiled code does not say
         return None
 
 

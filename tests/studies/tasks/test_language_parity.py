@@ -194,7 +194,7 @@ TWINS: dict[str, Callable[[BuiltinTask], Twin]] = {
     "text-rnn": Recurrent,
     "text-gru": Recurrent,
     "text-transformer": Transformer,
-    "text-transformer:depth=3,heads=4,width=48": Transformer,
+    "text-transformer:depth=2,heads=4,width=24": Transformer,
     "words-transformer": Transformer,
     "digits-vit": Vision,
     "digits-vit:depth=2,heads=4,patch=4": Vision,

@@ -210,13 +210,13 @@ def profile(parts: int, values: Values) -> dict[str, Any]:
     }
 
 
-def _axes(width: int, steps: int) -> dict[str, Axis]:
+def _axes(widths: tuple[int, ...], width: int, steps: int) -> dict[str, Axis]:
     return {
-        "width": Axis(width, (16, 24, 32, 48, 64, 96), "hidden units"),
+        "width": Axis(width, widths, "hidden units"),
         "length": Axis(16, (8, 16, 32), "characters of a window"),
-        "batch": Axis(8, (4, 8, 16, 32), "windows a step"),
+        "batch": Axis(8, (4, 8, 16), "windows a step"),
         "samples": Axis(8000, (500, 2000, 8000), "windows of the training text"),
-        "steps": Axis(steps, (50, 100, 200, 300, 600), "updates"),
+        "steps": Axis(steps, (50, 100, 200, 300), "updates"),
     }
 
 
@@ -227,7 +227,7 @@ TEXT_RNN = Family(
     metric="validation cross-entropy",
     scores=("loss", "accuracy"),
     higher=("accuracy",),
-    axes=_axes(48, 300),
+    axes=_axes((16, 32, 48, 64), 48, 300),
     build=functools.partial(build, TANH),
     profile=functools.partial(profile, TANH),
 )
@@ -238,7 +238,7 @@ TEXT_GRU = Family(
     metric="validation cross-entropy",
     scores=("loss", "accuracy"),
     higher=("accuracy",),
-    axes=_axes(32, 200),
+    axes=_axes((16, 24, 32, 48), 32, 200),
     build=functools.partial(build, GATED),
     profile=functools.partial(profile, GATED),
 )

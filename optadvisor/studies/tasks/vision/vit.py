@@ -189,11 +189,11 @@ DIGITS_VIT = Family(
     axes={
         "patch": Axis(2, (2, 4), "pixels of a patch's side"),
         "width": Axis(16, (8, 16, 32), "size of the stream"),
-        "depth": Axis(1, (1, 2, 3), "blocks"),
+        "depth": Axis(1, (1, 2), "blocks"),
         "heads": Axis(2, (1, 2, 4), "heads of attention"),
         "batch": Axis(16, (8, 16, 32), "images a step"),
         "samples": Axis(1200, (150, 400, 1200), "training images"),
-        "steps": Axis(200, (50, 100, 200, 400), "updates"),
+        "steps": Axis(200, (50, 100, 200, 300), "updates"),
     },
     build=build,
     profile=profile,
