@@ -73,6 +73,7 @@ wheel: $(STAMP)
 bench: $(TORCH_STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/digits_study.py
+	$(BIN)/python benchmarks/trainings.py
 	$(BIN)/python benchmarks/kernels.py --markdown docs/performance-table.md --picture docs/performance.png
 
 clean:

@@ -106,14 +106,15 @@ def peer(trials: int, folder: Path) -> None:
     import torch
 
     from optadvisor.kernels import RULES
-    from optadvisor.studies.tasks import digits
+    from optadvisor.studies.tasks import datasets
+    from optadvisor.studies.tasks.vision.mlp import DIGITS_MLP, TRAINING, VALIDATION
 
     imports = time.perf_counter() - began
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    x, labels, begin, end = digits.data()
-    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
-    train_x, train_y = x[: digits.TRAINING], labels[: digits.TRAINING]
-    held_x, held_y = x[begin[0] : end[0]], labels[begin[0] : end[0]]
+    x, labels = map(torch.from_numpy, datasets.digits())
+    batch, held = DIGITS_MLP.axes["batch"].default, slice(TRAINING, TRAINING + VALIDATION)
+    train_x, train_y = x[:TRAINING], labels[:TRAINING]
+    held_x, held_y = x[held], labels[held]
     loss_of = torch.nn.functional.cross_entropy
     axes = [axis for _, axis in RULES["adamw"].search()]
 
@@ -128,9 +129,9 @@ def peer(trials: int, folder: Path) -> None:
             eps=point["eps"],
             fused=True,
         )
-        epoch = digits.TRAINING // digits.BATCH
-        orders = [torch.randperm(digits.TRAINING)[: epoch * digits.BATCH] for _ in range(-(-steps // epoch))]
-        for rows in torch.cat(orders).view(-1, digits.BATCH)[:steps]:
+        epoch = TRAINING // batch
+        orders = [torch.randperm(TRAINING)[: epoch * batch] for _ in range(-(-steps // epoch))]
+        for rows in torch.cat(orders).view(-1, batch)[:steps]:
             optimizer.zero_grad()
             loss_of(model(train_x[rows]), train_y[rows]).backward()
             optimizer.step()

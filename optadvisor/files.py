@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -22,8 +23,10 @@ def home() -> Path:
 
 
 def file_name(task: str) -> str:
-    """A task's name as part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in task)
+    """A task's name as part of a file name. Of a function in a file, the last part and a hash: no two are the same."""
+    last = task.replace("\\", "/").rpartition("/")[2]
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in last)
+    return plain if last == task else f"{plain[:80]}-{hashlib.sha256(task.encode()).hexdigest()[:12]}"
 
 
 HOME_REMEDY = "set OPTADVISOR_HOME to a folder you may write in"
@@ -54,11 +57,16 @@ def _unwritable(folder: Path, error: OSError, remedy: str) -> InputError:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old one or the new one: temporary file, fsync, rename."""
+    """Write a text file so that a crash leaves the old one or the new one: temporary file, fsync, rename."""
+    write_whole_bytes(path, text.encode())
+
+
+def write_whole_bytes(path: Path, data: bytes) -> None:
+    """`write_whole` for bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -128,6 +128,7 @@ class Compiled:
         return self.function(*arguments)
 
 
+@functools.cache
 def scalar(function: Callable[..., Any]) -> Compiled:
     """Compile a plain function, and the plain functions it calls, to be called from a kernel."""
     return specialise(function, function.__name__, cache=False)

@@ -13,11 +13,15 @@ from types import ModuleType
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial
 
 from optadvisor.files import HOME_REMEDY, file_name, home, writable_folder
 from optadvisor.kernels.errors import InputError
+from optadvisor.studies import database
+
+POSTGRESQL = "pip install 'optadvisor[postgresql]' and begin the URL with postgresql+psycopg://"
 
 fcntl: ModuleType | None
 try:
@@ -64,11 +68,32 @@ def open_storage(url: str | None, task: str) -> BaseStorage:
         path = _place(url, task)
         writable_folder(path.parent, "choose another --storage" if url else HOME_REMEDY)
         return _journal(path)
+    with _explained(url):
+        return database.open_database(url)
+
+
+def open_existing(url: str) -> BaseStorage | None:
+    """The database of a URL; None where nobody has made a study in it. Makes no tables."""
+    with _explained(url):
+        return database.open_database(url) if database.has_studies(url) else None
+
+
+def close(storage: BaseStorage) -> None:
+    """Let go of the connections to a database."""
+    backend = getattr(storage, "_backend", None)
+    if isinstance(backend, RDBStorage):
+        backend.engine.dispose()
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """InputError in place of whatever SQLAlchemy and the driver raise."""
     try:
-        return optuna.storages.get_storage(url)
+        yield
     except ImportError as error:
-        raise InputError(f"storage {without_password(url)!r} needs a database driver: {error}") from None
-    except Exception as error:  # noqa: BLE001  # whatever a driver raises, the person must hear which storage it was
+        remedy = f"; {POSTGRESQL}" if url.startswith("postgres") else ""
+        raise InputError(f"storage {without_password(url)!r} needs a database driver: {error}{remedy}") from None
+    except Exception as error:  # noqa: BLE001  # the person must hear which storage it was
         reason = " ".join(str(error).split()).replace(url, without_password(url))[:200]
         raise InputError(f"cannot open the storage {without_password(url)!r}: {reason}") from None
 
@@ -140,16 +165,42 @@ def _cut_torn_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(name: str, url: str | None, task: str) -> Iterator[None]:
-    """Hold a study of a storage for this process; InputError where another one runs it."""
+def exclusive(name: str, url: str | None, task: str, storage: BaseStorage | None = None) -> Iterator[None]:
+    """Hold a study of a storage for this process; InputError where another one runs it.
+
+    In PostgreSQL, which the `storage` is then open at, over all machines; elsewhere on this machine.
+    """
+    if url is not None and storage is not None and url.startswith("postgresql"):
+        with database.held(storage, url, name) as held:
+            _refuse_second(held, name)
+            yield
+        return
     place = _place(url, task)
     lock = FileLock(writable_folder(place.parent) / f"{place.name}.{file_name(name)}.lock")
-    if not lock.acquire(wait=False):
-        raise InputError(f"study {name} is being run by another process: wait for it, or start one without --resume")
+    _refuse_second(lock.acquire(wait=False), name)
     try:
         yield
     finally:
         lock.release()
+
+
+def _refuse_second(held: bool, name: str) -> None:
+    if not held:
+        raise InputError(f"study {name} is being run by another process: wait for it, or start one without --resume")
+
+
+def keep_trial(study: optuna.Study, trial: FrozenTrial, number: int, patience: database.Patience) -> None:
+    """Add a finished trial, once: a database that is away is waited for."""
+    tried = False
+
+    def add() -> None:
+        nonlocal tried
+        if tried and any(t.user_attrs.get("number") == number for t in study.get_trials(deepcopy=False)):
+            return  # the server had it before it went away
+        tried = True
+        study.add_trial(trial)
+
+    patience(add)
 
 
 @contextlib.contextmanager

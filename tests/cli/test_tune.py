@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from optuna.exceptions import StorageInternalError
 
 from optadvisor.cli import tune as tune_command
 from optadvisor.config import OptimizerConfig
+from optadvisor.kernels import InputError
 from optadvisor.kernels.rules import RULES
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.task import TrialRecord
@@ -125,7 +127,7 @@ def test_resume(run, tmp_path: Path):
 
 def test_progress_is_on_stderr_alone(run):
     done = run(*FEW, *JSON)
-    assert done.err.startswith("4 of 4 trials, best ")
+    assert re.match(r"4 of 4 trials, \S+ trials/s, best ", done.err)
     assert done.err.count("\n") == 1
     json.loads(done.out)
 
@@ -149,7 +151,7 @@ def test_a_bar_on_a_terminal(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tune_command.sys.stderr, "isatty", lambda: True, raising=False)
     done = run(*FEW, *JSON)
     json.loads(done.out)
-    assert "trials, best" not in done.err, "no lines beside the bar"
+    assert " of 4 trials" not in done.err, "no lines beside the bar"
 
 
 # errors --------------------------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ def test_a_bar_on_a_terminal(run, monkeypatch: pytest.MonkeyPatch):
         (("digits-mlp", "--trials", "-3"), ["--trials is '-3'"]),
         (("digits-mlp", "--trials", "nan"), ["--trials is 'nan'"]),
         (("digits-mlp", "--trials", "1.5"), ["--trials is '1.5'"]),
-        (("digits-mlp", "--jobs", "0"), ["--jobs is '0'"]),
+        (("digits-mlp", "--jobs", "0"), ["jobs is 0"]),
         (("digits-mlp", "--jobs", "-1"), ["--jobs is '-1'"]),
         (("digits-mlp", "--jobs", "NaN"), ["--jobs is 'NaN'"]),
         (("digits-mlp", "--steps", "0"), ["--steps is '0'"]),
@@ -250,6 +252,260 @@ def test_a_full_disk(run, monkeypatch: pytest.MonkeyPatch, error: Exception, rea
 def test_help_has_every_option_and_an_example(run):
     done = run("tune", "--help")
     assert done.code == 0
-    for option in ("optimizer", "trials", "seed", "storage", "jobs", "steps", "resume", "quiet", "format"):
+    options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test"
+    for option in (*options.split(), "resume", "quiet", "format", "executor", "scheduler"):
         assert f"--{option}" in done.out
     assert "Example: optadvisor tune" in done.out
+    assert "FILE.py:FUNCTION" in done.out
+
+
+# how the search goes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What tune was called with."""
+    calls: list[dict[str, Any]] = []
+
+    def noted(task: str, **arguments: Any) -> Any:
+        calls.append(arguments)
+        raise InputError("enough")
+
+    monkeypatch.setattr(tune_command, "tune", noted)
+    return calls
+
+
+def test_options_of_the_search_are_passed_on(run, asked: list[dict[str, Any]]):
+    options = "--sampler qmc --pruner median --set lr=1e-4..1e-1 --set dense.lr=.5..2 --fix weight_decay=0.1"
+    more = "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test"
+    run("tune", "digits-mlp", *options.split(), *more.split(), "--timeout", "0.5").refused("enough")
+    wanted = {
+        "sampler": "qmc",
+        "pruner": "median",
+        "ranges": {"lr": (1e-4, 0.1), "dense.lr": (0.5, 2.0)},
+        "fixed": {"weight_decay": 0.1, "amsgrad": True, "betas": [0.9, 0.95]},
+        "objectives": ("steps", "memory"),
+        "target": -0.5,
+        "range_test": True,
+        "timeout": 0.5,
+    }
+    assert {name: asked[0][name] for name in wanted} == wanted
+    run("tune", "digits-mlp").refused("enough")
+    silent = {name: asked[1][name] for name in wanted}
+    assert silent == {
+        name: {} if name in ("ranges", "fixed") else () if name == "objectives" else None for name in wanted
+    }
+
+
+RANGE = "it takes NAME=LOW..HIGH, such as lr=1e-4..1e-1"
+VALUE = "it takes NAME=VALUE: weight_decay=0.1, amsgrad=true or betas=0.9,0.95"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set", "lr"), ["--set is 'lr'", RANGE]),
+        (("--set", "lr=0.1"), ["--set is 'lr=0.1'", RANGE]),
+        (("--set", "lr=a..b"), ["--set is 'lr=a..b'", RANGE]),
+        (("--set", "=1..2"), ["--set is '=1..2'", RANGE]),
+        (("--set", "lr=0..inf"), ["--set is 'lr=0..inf'", RANGE]),
+        (("--set", "lr=1..2", "--set", "lr=1..3"), ["--set names lr twice"]),
+        (("--set", "lr=2..1"), ["the range of lr is 2..1"]),
+        (("--set", "learning_rate=1..2"), ["unknown hyperparameter or axis 'learning_rate'"]),
+        (("--fix", "lr"), ["--fix is 'lr'", VALUE]),
+        (("--fix", "lr="), ["--fix is 'lr='", VALUE]),
+        (("--fix", "amsgrad=yes"), ["--fix is 'amsgrad=yes'", VALUE]),
+        (("--fix", "betas=1,2,3"), ["--fix is 'betas=1,2,3'", VALUE]),
+        (("--fix", "lr=1", "--fix", "lr=2"), ["--fix names lr twice"]),
+        (("--fix", "lr=-1"), ["lr is -1.0; it must be at least 0"]),
+        (("--fix", "betas=0.9"), ["betas is 0.9; it takes a pair of numbers"]),
+        (("--fix", "lr=0.1", "--set", "lr=0.1..1"), ["lr is both fixed and given a range"]),
+        (("--sampler", "tpee"), ["--sampler", "'tpee'", "did you mean 'tpe'"]),
+        (("--pruner", "media"), ["--pruner", "did you mean 'median'"]),
+        (("--objective", "speed"), ["--objective", "'speed'", "known: value, steps, memory"]),
+        (("--objective", "steps"), ["give it with --target"]),
+        (("--target", "0.1"), ["add --objective steps"]),
+        (("--target", "low"), ["--target is 'low'; it takes a number"]),
+        (("--timeout", "0"), ["--timeout is '0'; it takes seconds, more than 0"]),
+        (("--timeout", "1h"), ["--timeout is '1h'; it takes seconds"]),
+        (("--timeout", "nan"), ["--timeout is 'nan'; it takes seconds"]),
+        (("--timeout", "5"), ["timeout stops worker processes", "digits-mlp"]),
+    ],
+)
+def test_a_bad_option_of_the_search_is_one_line(run, tmp_path: Path, arguments: tuple[str, ...], words: list[str]):
+    run("tune", "digits-mlp", *arguments).refused(*words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ranges_and_fixed_values(run):
+    arguments = ("--set", "lr=1e-3..2e-3", "--fix", "betas=0.8,0.9", "--optimizer", "adamw", "--sampler", "random")
+    for trial in run("tune", "digits-mlp", "--trials", "6", "--steps", "5", *arguments, *JSON).json["trials_log"]:
+        assert 1e-3 <= trial["config"]["hyperparameters"]["lr"] <= 2e-3
+        assert trial["config"]["hyperparameters"]["betas"] == [0.8, 0.9]
+
+
+def test_the_page_counts_what_was_pruned_and_shows_trade_offs(run):
+    done = run("tune", "digits-mlp", "--trials", "40", "--steps", "50", "--pruner", "median", "--quiet")
+    assert re.search(r"40 trials \(\d+ diverged, \d+ pruned\) and 15 confirmation runs", done.out)
+    objectives = ("--objective", "steps", "--objective", "memory", "--target", "1.5")
+    done = run("tune", "digits-mlp", "--trials", "20", "--steps", "50", *objectives, "--quiet")
+    assert re.search(
+        r"Trade-offs: \d+ trials that no other one beats in all of validation cross-entropy, steps and memory", done.out
+    )
+    assert re.search(r"\n  trial  validation cross-entropy  steps +memory +optimizer\n", done.out)
+    assert re.search(r"\n  \d+ +[\d.]+ +(\d+|never) +[\d.]+ (kB|bytes) +\w+, lr [\d.e-]+\n", done.out)
+
+
+# a function of one's own ---------------------------------------------------------------------------------------------
+
+OWN = """
+import math
+STEPS = 30
+PROFILE = {"domain": "tabular", "parameters": 1000}
+
+def objective(config, report, seed, steps):
+    print("training")
+    lr = config.hyperparameters["lr"]
+    if lr > 0.3:
+        raise OverflowError("too large")
+    for step in range(1, 6):
+        report(step, abs(math.log10(lr) + 2) + 1 / step)
+    return abs(math.log10(lr) + 2)
+
+def accuracy(config, report, seed):
+    return 1 - abs(math.log10(config.hyperparameters["lr"]) + 2) / 10
+
+accuracy.direction = "maximize"
+
+def broken(config, report, seed):
+    raise ValueError("a batch is\\nempty")
+
+def dies(config, report, seed):
+    import os
+    if config.hyperparameters["lr"] > 0.02:
+        os._exit(3)
+    return config.hyperparameters["lr"]
+
+def slow(config, report, seed):
+    import time
+    if config.hyperparameters["lr"] > 0.02:
+        time.sleep(600)
+    return config.hyperparameters["lr"]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with functions, in the current folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "train.py").write_text(OWN)
+    monkeypatch.chdir(folder)
+    return folder / "train.py"
+
+
+def test_a_function_is_tuned_and_its_config_found(run, own: Path, monkeypatch: pytest.MonkeyPatch):
+    data = run("tune", "train.py:objective", "--trials", "10", "--optimizer", "adamw", *JSON).json
+    assert (data["task"], data["study"]) == (f"{own}:objective", f"{own}:objective#1")
+    assert [data["metric"], data["direction"], data["trials"]] == ["objective", "minimize", 10]
+    assert data["best"]["config"]["schedule"]["total_steps"] == 30
+    assert list(data["trials_log"][0]) == ["number", "optimizer", "value", "state", "seconds", "config"]
+    assert run("config", "train.py:objective").json == data["best"]["config"]
+    monkeypatch.chdir(own.parent.parent)
+    assert run("config", "work/train.py:objective").json == data["best"]["config"]
+    code = run("config", f"{own}:objective", "--framework", "numpy").out
+    assert f"Tuned on {own}:objective" in code
+    assert "lower is better" in code
+    run("config", "work/train.py:accuracy").refused("no tuned config of", "did you mean", ":objective'")
+    again = run("tune", "work/train.py:objective", "--resume", "--jobs", "2", *JSON).json
+    assert [trial["value"] for trial in again["trials_log"]] == [trial["value"] for trial in data["trials_log"]]
+    assert [kept["study"] for kept in run("studies", "list", *JSON).json] == [f"{own}:objective#1"]
+
+
+def test_values_are_shown_in_the_functions_direction(run, own: Path):
+    arguments = ("tune", "train.py:accuracy", "--trials", "8", "--optimizer", "sgd", "--fix", "weight_decay=0")
+    data = run(*arguments, *JSON).json
+    values = [trial["value"] for trial in data["trials_log"]]
+    assert data["best"]["value"] == max(values) <= 1
+    assert data["direction"] == "maximize"
+    done = run(*arguments, "--resume")
+    assert f"Best: sgd, accuracy {max(values):.4g} +- 0" in done.out
+    assert "accuracy, higher is better" in done.out
+    assert re.search(rf"8 of 8 trials, \S+ trials/s, best {max(values):.4g} \(sgd\)", done.err)
+    assert "higher is better" in run("config", "train.py:accuracy", "--framework", "torch").out
+    assert run("studies", "show", "train.py:accuracy#1", *JSON).json["best"]["value"] == max(values)
+    assert f"best {max(values):.4g} of 8 trials" in run("studies", "show", "train.py:accuracy#1").out
+    race = run("compare", "train.py:accuracy", "--optimizer", "sgd", "--optimizer", "nag", "--trials", "2", *JSON).json
+    assert race["standings"][0]["value"] >= race["standings"][1]["value"] > 0
+    assert all(0 < value <= 1 for standing in race["standings"] for value in standing["values"])
+
+
+def test_a_function_that_raises_ends_the_study(run, own: Path):
+    done = run("tune", "train.py:broken", "--optimizer", "nag", "--quiet")
+    done.refused("trial 0 (nag, lr ", "ValueError: a batch is empty, at train.py:", "train.py:broken --resume", code=1)
+
+
+def test_debug_shows_the_persons_traceback(run, own: Path):
+    done = run("--debug", "tune", "train.py:broken", "--optimizer", "nag", "--quiet")
+    assert 'train.py", line 21, in broken' in done.err
+
+
+def test_the_page_of_a_function(run, own: Path):
+    done = run("tune", "train.py:objective", "--trials", "40", "--pruner", "median", "--quiet")
+    assert "Best: " in done.out
+    assert re.search(r"40 trials \(\d+ diverged, \d+ pruned\) and 15 confirmation runs", " ".join(done.out.split()))
+    assert "training" not in done.out, "what the function prints is not the result"
+    assert "optadvisor config train.py:objective --framework torch" in done.out
+    assert "()" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("function", "message"), [("dies", "its process ended with exit status 3"), ("slow", "stopped after 0.5 seconds")]
+)
+def test_failed_trials_are_counted_and_explained(run, own: Path, function: str, message: str):
+    arguments = ("--trials", "5", "--optimizer", "sgd", "--timeout", "0.5", "--quiet")
+    done = run("tune", f"train.py:{function}", *arguments)
+    assert re.search(r"5 trials \(0 diverged, [1-4] failed\)", " ".join(done.out.split()))
+    assert re.search(rf"\n  trial \d \(sgd, lr [\d.e-]+\): {message}\n", done.out)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("train.py", ["'train.py' names no function: write train.py:NAME"]),
+        ("trian.py:objective", ["there is no file", "did you mean 'train.py'"]),
+        ("train.py:objektive", ["unknown function of", "'objektive'", "did you mean 'objective'"]),
+        ("train.py:math", ["math is <module ", "it must be a function"]),
+    ],
+)
+def test_a_function_that_is_not_there(run, own: Path, data_folder: Path, task: str, words: list[str]):
+    run("tune", task).refused(*words)
+    assert not data_folder.exists()
+
+
+def test_a_hybrid_where_it_is_asked_for(run, own: Path):
+    text = own.read_text().replace('config.hyperparameters["lr"]', 'config.roles()["dense"][1]["lr"]')
+    own.write_text(text)
+    data = run(
+        "tune", "train.py:objective", "--trials", "4", "--optimizer", "hybrid", "--optimizer", "muon", *JSON
+    ).json
+    assert {trial["optimizer"] for trial in data["trials_log"]} == {"hybrid", "muon"}
+    page = run("tune", "train.py:objective", "--trials", "4", "--optimizer", "hybrid", "--quiet").out
+    assert re.search(r"hybrid  [\d.]+ at embedding lr [\d.e-]+, dense lr [\d.e-]+ after 4 trials", page)
+
+
+def test_the_picture(run, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    for name, begin in (("study.png", b"\x89PNG"), ("study.svg", b"<?xml")):
+        path = tmp_path / name
+        assert run("tune", "digits-mlp", "--trials", "20", "--steps", "20", "--quiet", "--plot", str(path)).code == 0
+        assert path.read_bytes().startswith(begin)
+    run(*FEW, "--plot", str(tmp_path / "study.gif")).refused("--plot", ".png or .svg")
+
+
+def test_progress_tells_rate_and_time_left(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tune_command, "LINE_EVERY", 0.0)
+    lines = run("tune", "digits-mlp", "--trials", "40", "--steps", "10", "--optimizer", "sgd").err.splitlines()
+    assert len(lines) >= 4
+    assert all(" trials/s, best " in line for line in lines)
+    assert all(line.endswith(" left") for line in lines[:-1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,11 @@ import pytest
 import optadvisor as oa
 from optadvisor.studies import storage
 
+from .commands import WITH_CTRL_C, WITH_LIMIT, begin, finish, log
+
 TRIALS, STEPS, SEED = 32, 3000, 5
 ARGUMENTS = ["tune", "digits-mlp", "--optimizer", "adamw", "--jobs", "2", "--format", "json"]
 ASKED = [*ARGUMENTS, "--trials", str(TRIALS), "--steps", str(STEPS), "--seed", str(SEED)]
-
-# The command with a signal or a limit set first: a test run in the background may itself ignore Ctrl-C.
-WITH_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-WITH_LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
-COMMAND = "; import sys; from optadvisor.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +28,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
         patch.setenv("OPTADVISOR_HOME", str(tmp_path_factory.mktemp("undisturbed")))
         result = oa.tune("digits-mlp", trials=TRIALS, steps=STEPS, seed=SEED, optimizers=["adamw"])
     return log(json.loads(json.dumps(result.to_dict())))
-
-
-def log(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trials of a result, but for what differs between two runs of one study: seconds and the study's name."""
-    found = []
-    for trial in data["trials_log"]:
-        config = {key: value for key, value in trial["config"].items() if key != "provenance"}
-        found.append({**{key: value for key, value in trial.items() if key != "seconds"}, "config": config})
-    return found
-
-
-def begin(*arguments: str, before: str | None = None) -> subprocess.Popen[str]:
-    head = ["-m", "optadvisor"] if before is None else ["-c", before + COMMAND]
-    return subprocess.Popen(
-        [sys.executable, *head, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    with process:
-        out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
 
 
 def stored(folder: Path) -> list[int]:

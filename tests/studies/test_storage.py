@@ -127,7 +127,7 @@ def test_an_unwritable_journal(tmp_path: Path):
         ("nonsense://host/x", "nonsense"),
         ("sqlite:////nowhere/at/all/x.db", "unable to open database file"),
         ("://", "Could not parse"),
-        ("redis://localhost:1/0", "RedisStorage is removed"),
+        ("redis://localhost:1/0", "Can't load plugin"),
     ],
 )
 def test_a_bad_url(url: str, reason: str, data_folder: Path):
@@ -159,12 +159,12 @@ def test_a_password_is_never_shown(url: str, shown: str):
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch):
-    def no_driver(url: str) -> None:
-        raise ImportError("no module named psycopg2")
-
-    monkeypatch.setattr(optuna.storages, "get_storage", no_driver)
-    with pytest.raises(InputError, match=r"'postgresql://u:\.\.\.@h/x' needs a database driver: no module"):
-        storage.open_storage("postgresql://u:s3cret@h/x", TASK)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(
+        InputError, match=r"'postgresql\+psycopg://u:\.\.\.@h/x' needs a database driver: .*psycopg"
+    ) as raised:
+        storage.open_storage("postgresql+psycopg://u:s3cret@h/x", TASK)
+    assert "pip install 'optadvisor[postgresql]'" in str(raised.value)
 
 
 def test_a_study_is_held_by_one_process(data_folder: Path):

@@ -271,3 +271,16 @@ def test_the_validation_part_never_influences_the_weights():
         run.train_to(40)
     np.testing.assert_array_equal(runs[0].theta, runs[1].theta)
     assert not np.array_equal(runs[0].curve, runs[1].curve)
+
+
+def test_products_of_trainings_take_one_thread_and_numpy_s_their_own():
+    from threadpoolctl import ThreadpoolController
+
+    def threads() -> dict[str, int]:
+        found = ThreadpoolController().lib_controllers
+        return {library.filepath: library.num_threads for library in found if library.user_api == "blas"}
+
+    before = threads()
+    get("digits-mlp").train(OptimizerConfig.of("sgd", {"lr": 0.1}), 0, 1)
+    for path, number in threads().items():
+        assert number == (before[path] if "numpy.libs" in path else 1), path

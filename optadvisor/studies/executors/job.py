@@ -8,9 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import optuna
-
 from optadvisor.config import OptimizerConfig
+from optadvisor.studies.tasks.function import FunctionError, is_pruning
 from optadvisor.studies.tasks.task import Report, Task, TrialRecord
 
 
@@ -27,6 +26,10 @@ class Job:
     steps: int | None
     report: Report | None = None
 
+    def __str__(self) -> str:
+        """trial 7 (adamw, lr 0.003)"""
+        return f"{self.key} ({rates(self.config)})"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON data for another process, without `report`."""
         return {"key": self.key, "config": self.config.to_dict(), "seed": self.seed, "steps": self.steps}
@@ -36,8 +39,12 @@ class Job:
         return cls(data["key"], OptimizerConfig.from_dict(data["config"]), data["seed"], data["steps"], report)
 
 
+class TrialError(RuntimeError):
+    """A training failed, which ends the study: which trial, what it tried, what was raised, where."""
+
+
 class Executor(Protocol):
-    """Does jobs, several at a time. A job's exception comes out of its future and ends the study."""
+    """Does jobs, several at a time. A job's exception comes out of its future, or of `submit`, and ends the study."""
 
     def submit(self, job: Job) -> Future[TrialRecord]: ...
 
@@ -46,7 +53,7 @@ class Executor(Protocol):
 
 
 def attempt(task: Task, job: Job) -> TrialRecord:
-    """The record of a job: of a training that was pruned, what it had reported."""
+    """The record of a job: of a training that was pruned, what it had reported. TrialError for a person's error."""
     curve: list[tuple[int, float]] = []
     ask = job.report
 
@@ -58,6 +65,23 @@ def attempt(task: Task, job: Job) -> TrialRecord:
     began = time.perf_counter()
     try:
         return task.train(job.config, job.seed, job.steps, report if ask is not None else None)
-    except optuna.TrialPruned:
+    except FunctionError as error:
+        raise TrialError(f"{job}: {error}") from error.__cause__
+    except Exception as error:
+        if not is_pruning(error):
+            raise
         seconds = time.perf_counter() - began
         return TrialRecord(job.config, job.seed, curve[-1][1], seconds, curve, pruned=True)
+
+
+def explained(error: BaseException) -> str:
+    """The error of a job as text that another process makes a TrialError of."""
+    return str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+
+
+def rates(config: OptimizerConfig) -> str:
+    """An optimizer with its learning rates, in a few words."""
+    found = {role: values["lr"] for role, (_, values) in config.roles().items() if role != "no_decay"}
+    if len(found) == 1:
+        return f"{config.optimizer}, lr {next(iter(found.values())):.2g}"
+    return f"{config.optimizer}, " + ", ".join(f"{role} lr {lr:.2g}" for role, lr in found.items())

@@ -7,13 +7,17 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import generative, landscapes, vision
+from optadvisor.studies.tasks import generative, landscapes, language, recsys, rl, tabular, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
 DOMAINS = (
     vision,
+    language,
+    recsys,
+    rl,
     generative,
+    tabular,
     landscapes,
 )
 FAMILIES: dict[str, Family] = {family.name: family for domain in DOMAINS for family in domain.FAMILIES}

@@ -17,7 +17,8 @@ class TrialRecord:
 
     value: lower is better, inf if the training diverged; of a training that was pruned, the last value it reported.
     curve: (step, value) along the way. seconds: the training alone, without compiling. metrics: further figures by
-    name.
+    name. message: why it diverged or failed, where more is known than that. failed: it was stopped or its process died,
+    which is a result as well, with value inf.
     """
 
     config: OptimizerConfig
@@ -27,6 +28,8 @@ class TrialRecord:
     curve: list[tuple[int, float]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     pruned: bool = False
+    message: str = ""
+    failed: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -34,8 +37,8 @@ class TrialRecord:
 
     @property
     def state(self) -> str:
-        """complete, diverged or pruned."""
-        return "pruned" if self.pruned else "diverged" if self.diverged else "complete"
+        """complete, diverged, pruned or failed."""
+        return "failed" if self.failed else "pruned" if self.pruned else "diverged" if self.diverged else "complete"
 
     def steps_to(self, target: float) -> float:
         """The first step of the curve with a value of at most `target`; inf where there is none."""
@@ -50,6 +53,7 @@ class TrialRecord:
             "seconds": self.seconds,
             "curve": [[step, value if math.isfinite(value) else None] for step, value in self.curve],
             "metrics": {name: v if math.isfinite(v) else None for name, v in self.metrics.items()},
+            **({"message": self.message} if self.message else {}),
         }
 
     @classmethod
@@ -63,7 +67,17 @@ class TrialRecord:
             [(step, math.inf if value is None else value) for step, value in data["curve"]],
             {name: math.nan if value is None else value for name, value in data["metrics"].items()},
             data["state"] == "pruned",
+            data.get("message", ""),
+            data["state"] == "failed",
         )
+
+
+MINIMIZE, MAXIMIZE = "minimize", "maximize"
+
+
+def shown(value: float, direction: str) -> float:
+    """A value as the person counts it, or one of the person's as it is inside, where lower is better: the same turn."""
+    return -value if direction == MAXIMIZE else value
 
 
 # Called with (step, value) along the way; ends the training by raising optuna.TrialPruned.

@@ -10,12 +10,21 @@ import pytest
 
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES
+from optadvisor.studies import training
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.registry import FAMILIES, TASKS, get, sample
 from tests.studies.tasks.checks import Point, check_gradient
 
 # Their gradients are not of the loss they return (two players; a reward that is sampled; noise): tests of their own.
-OWN_GRADIENT_TEST = {"drifting-minimum"}
+OWN_GRADIENT_TEST = {
+    "bandit-drift",
+    "cartpole-actor-critic",
+    "cartpole-reinforce",
+    "drifting-minimum",
+    "gan-ring",
+    "gridworld-actor-critic",
+    "gridworld-reinforce",
+}
 
 # A rule must beat the untrained start by a training or two from these; the best of them counts.
 RATES = {
@@ -28,6 +37,10 @@ RATES = {
     "adamw": (3e-3, 3e-2),
     "ftrl": (0.1, 1.0),
 }
+
+# Momentum drives two players that follow their gradients at once around each other, further out each time (Gidel et
+# al. 2019, Negative momentum for improved game dynamics): with 0.9 no rate is good, with 0.5 some are.
+LESS_MOMENTUM = {("gan-ring", "momentum"): {"momentum": 0.5}, ("gan-ring", "nag"): {"momentum": 0.5}}
 
 
 def small(name: str) -> BuiltinTask:
@@ -46,20 +59,8 @@ def test_the_gradient_is_the_loss_s(name: str):
 def test_float32_agrees_with_float64(name: str):
     point = Point(TASKS[name])
     loss, grad = point.loss_and_gradient()
-    problem = point.problem
-    single = np.full(grad.size, np.nan, np.float32)
-    work = np.zeros(max(problem.work, 1), np.float32)
-    found = point.gradient(
-        point.theta.astype(np.float32),
-        problem.reals,
-        problem.integers,
-        problem.dims,
-        point.rows,
-        0,
-        12345,
-        single,
-        work,
-    )
+    theta = point.theta.astype(np.float32)
+    found, single = training.loss_and_gradient(point.task.family.program, point.problem, theta, point.rows, 0, 12345)
     assert found == pytest.approx(loss, rel=1e-4, abs=1e-5)
     assert np.linalg.norm(single - grad) <= 1e-3 * np.linalg.norm(grad) + 1e-6
 
@@ -90,7 +91,7 @@ def test_every_axis_matters(name: str):
         other = next(choice for choice in choices.choices if choice != choices.default)
         task = BuiltinTask(family, {axis: other})
         assert task.name == f"{name}:{axis}={other:g}" if isinstance(other, float) else f"{name}:{axis}={other}"
-        assert task.train(config, 3, steps).value != first.value, axis
+        assert task.train(config, 3, steps).curve != first.curve, axis  # a return may be the same by chance
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -131,7 +132,8 @@ def test_evaluating_does_not_disturb_the_training(name: str):
 def test_every_rule_trains_and_beats_the_start(name: str, rule: str):
     task = TASKS[name]
     before = task.train(OptimizerConfig.of("sgd", {"lr": 1e-12}), 0).value
-    values = [task.train(OptimizerConfig.of(rule, {"lr": lr}), 0).value for lr in RATES[rule]]
+    further = LESS_MOMENTUM.get((name, rule), {})
+    values = [task.train(OptimizerConfig.of(rule, {"lr": lr, **further}), 0).value for lr in RATES[rule]]
     assert min(values) < before
 
 

@@ -1,5 +1,5 @@
 """Models of a distribution: a variational autoencoder, an adversarial pair, denoising diffusion."""
 
-from optadvisor.studies.tasks.generative import vae
+from optadvisor.studies.tasks.generative import diffusion, gan, vae
 
-FAMILIES = (*vae.FAMILIES,)
+FAMILIES = (*vae.FAMILIES, *gan.FAMILIES, *diffusion.FAMILIES)

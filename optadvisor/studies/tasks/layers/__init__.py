@@ -3,6 +3,6 @@
 They are imported by name (the compiler looks up globals, not attributes), compile for float32 (training) and float64
 (the tests' finite differences), and use scalars of the arrays' dtype, or everything becomes float64.
 
-np.dot is measured 4x faster here than hand-written loops; everything else is loops. Products stay below the size at
-which the BLAS starts threads of its own, so trainings can run side by side on the cores.
+np.dot is measured 4x faster here than hand-written loops; everything else is loops. The trainings' products
+take one thread each (training.py), so that trainings can run side by side on the cores.
 """

@@ -7,7 +7,8 @@ its own, small enough for the processor's cache. Weights are (filters, channels 
 
 from __future__ import annotations
 
-from optadvisor.studies.tasks.layers.products import plus, product
+from optadvisor.studies.tasks.layers.products import product
+from optadvisor.studies.tasks.layers.sums import plus
 
 
 def gather_images(x, rows, out):

@@ -58,6 +58,11 @@ def squared_error(z, target, delta):
     return loss / count
 
 
+def softplus(x):
+    """log(1 + e**x), of a scalar, without overflow."""
+    return max(x, x * 0) + math.log1p(math.exp(-abs(x)))
+
+
 def logistic_loss(z, target, delta):
     """Mean binary cross-entropy of logits z against targets 0..1, 1-d, and its gradient with respect to z in delta.
 

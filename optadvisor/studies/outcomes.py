@@ -1,0 +1,219 @@
+"""The table of outcomes: one list of configs for each rule, trained on many sampled tasks with the same seeds.
+
+What the learned half of the advisor learns from. A folder holds `sheet.json`, which says what is run, and one .npz
+file a task, written whole when all of its trainings are done: a table that was interrupted goes on at that task.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.files import file_name, read_json, writable_folder, write_whole, write_whole_bytes
+from optadvisor.kernels.errors import InputError
+from optadvisor.kernels.schedules import Schedule
+from optadvisor.studies import seeds as seeding
+from optadvisor.studies.space import Space
+from optadvisor.studies.tasks.builtin import BuiltinTask
+from optadvisor.studies.training import CURVE_POINTS
+
+FORMAT = 1
+RULES = ("sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw", "ftrl", HYBRID)
+# Four decades of learning rates for every rule, so that no rule wins by the width of its range: around what the best
+# rates of the built-in tasks centred on in a first table of wider ranges.
+CENTRES = {
+    "sgd": 0.2,
+    "momentum": 0.03,
+    "nag": 0.03,
+    "adagrad": 0.1,
+    "rmsprop": 0.006,
+    "adam": 0.012,
+    "adamw": 0.012,
+    "ftrl": 0.5,
+}
+DECADES = 4.0
+LADDER = 16  # learning rates with everything else at its default
+SCHEDULES = (Schedule("constant", 0), Schedule("cosine", 0), Schedule("warmup_cosine", None, None, 0.0, 0.1))
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is run on every task: the configs of each rule, the seeds."""
+
+    configs: int = 48
+    seeds: int = 2
+    seed: int = 0
+    rules: tuple[str, ...] = RULES
+
+    def space(self, rule: str) -> Space:
+        """The rule's space, its learning rates within the shared width around the rule's centre."""
+        space = Space.of(rule)
+        rates = {
+            name: CENTRES[space.parts[role]]
+            for name, role, hyperparameter, _ in space.axes()
+            if hyperparameter.name == "lr"
+        }
+        return space.centred(rates, 10 ** (DECADES / 2))
+
+    def configs_of(self, rule: str) -> list[OptimizerConfig]:
+        """The list of a rule: the library default, a ladder of learning rates, quasi-random points of its space."""
+        return _configs(self, rule)
+
+    def trainings(self, task: BuiltinTask) -> int:
+        return sum(self.configs * self.seeds for rule in self.rules if task.refuses(rule) is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "rules": list(self.rules), "format": FORMAT}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sheet:
+        if data.get("format") != FORMAT:
+            raise InputError(f"the table has format {data.get('format')!r}; this version reads format {FORMAT}")
+        values = {key: value for key, value in data.items() if key in ("configs", "seeds", "seed")}
+        return cls(**values, rules=tuple(data["rules"]))
+
+
+@functools.cache
+def _configs(sheet: Sheet, rule: str) -> list[OptimizerConfig]:
+    from scipy.stats import qmc
+
+    space, provenance = sheet.space(rule), {"source": "table"}
+    axes = [(name, axis) for name, _, _, axis in space.axes()]
+    rates = [name for name, _ in axes if name.rpartition(".")[2] == "lr"]
+    found = [Space.of(rule).decode({}, SCHEDULES[0], provenance)]
+    for share in np.linspace(0, 1, min(LADDER, sheet.configs - 1)):
+        point = {name: _at(axis, share) for name, axis in axes if name in rates}
+        found.append(space.decode(point, SCHEDULES[0], provenance))
+    more = sheet.configs - len(found)
+    if more:
+        unit = qmc.Sobol(len(axes) + 1, seed=seeding.derive(sheet.seed, seeding.SAMPLER)).random(
+            1 << (more - 1).bit_length()
+        )
+        for row in unit[:more]:
+            point = {name: _at(axis, share) for (name, axis), share in zip(axes, row, strict=False)}
+            schedule = SCHEDULES[min(int(row[-1] * len(SCHEDULES)), len(SCHEDULES) - 1)]
+            found.append(space.decode(point, SCHEDULES[0] if rule == HYBRID else schedule, provenance))
+    return found
+
+
+def _at(axis: Any, share: float) -> float:
+    if axis.log:
+        return float(axis.low * (axis.high / axis.low) ** share)
+    return float(axis.low + share * (axis.high - axis.low))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a table is: tasks and trainings done of those asked for, trainings a second and seconds left."""
+
+    tasks: int
+    of_tasks: int
+    trainings: int
+    of_trainings: int
+    rate: float
+    left: float
+
+
+class Table:
+    """A folder of outcomes. Values are (rules, configs, seeds, marks): lower is better, inf where it diverged, nan
+    where a rule does not fit the task; the marks are the fifths of the training."""
+
+    def __init__(self, folder: Path, sheet: Sheet) -> None:
+        self.folder, self.sheet = folder, sheet
+
+    @classmethod
+    def open(cls, folder: Path, sheet: Sheet | None = None) -> Table:
+        """The table in a folder, or a new one of the sheet; InputError where the folder holds another sheet."""
+        path = folder / "sheet.json"
+        if path.exists():
+            kept = Sheet.from_dict(read_json(path, "sheet of the table"))
+            if sheet is not None and sheet != kept:
+                raise InputError(
+                    f"{folder} holds a table of {kept.to_dict()}: go on with the same, or choose another --folder"
+                )
+            return cls(folder, kept)
+        if sheet is None:
+            raise InputError(f"there is no table in {folder}: make one with optadvisor learn build")
+        writable_folder(folder)
+        write_whole(path, json.dumps(sheet.to_dict(), indent=2) + "\n")
+        return cls(folder, sheet)
+
+    def path(self, task: BuiltinTask) -> Path:
+        return self.folder / f"{file_name(task.name)}.npz"
+
+    def has(self, task: BuiltinTask) -> bool:
+        return self.path(task).exists()
+
+    def values(self, task: BuiltinTask) -> NDArray[np.float64]:
+        with np.load(self.path(task), allow_pickle=False) as kept:
+            found: NDArray[np.float64] = kept["values"].astype(np.float64)
+        return found
+
+    def tasks(self) -> list[str]:
+        """The names of the tasks that are done."""
+        names = []
+        for path in sorted(self.folder.glob("*.npz")):
+            with np.load(path, allow_pickle=False) as kept:
+                names.append(str(kept["task"]))
+        return names
+
+    def run(
+        self, tasks: Sequence[BuiltinTask], jobs: int | None = None, progress: Callable[[Progress], None] | None = None
+    ) -> None:
+        """Train what is missing. Tasks follow one another; the trainings of one run side by side."""
+        of_trainings = sum(self.sheet.trainings(task) for task in tasks)
+        done = sum(self.sheet.trainings(task) for task in tasks if self.has(task))
+        count, fresh, began = sum(map(self.has, tasks)), 0, time.perf_counter()
+        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+            for task in tasks:
+                if self.has(task):
+                    continue
+                self._run(task, pool)
+                fresh += self.sheet.trainings(task)
+                count += 1
+                if progress:
+                    rate = fresh / (time.perf_counter() - began)
+                    left = (of_trainings - done - fresh) / rate
+                    progress(Progress(count, len(tasks), done + fresh, of_trainings, rate, left))
+
+    def _run(self, task: BuiltinTask, pool: ThreadPoolExecutor) -> None:
+        sheet = self.sheet
+        values = np.full((len(sheet.rules), sheet.configs, sheet.seeds, CURVE_POINTS), np.nan, dtype=np.float32)
+        origins = [seeding.derive(sheet.seed, seeding.TRIAL, i) for i in range(sheet.seeds)]
+        jobs = [
+            (r, c, s)
+            for r, rule in enumerate(sheet.rules)
+            if task.refuses(rule) is None
+            for c in range(sheet.configs)
+            for s in range(sheet.seeds)
+        ]
+        began = time.perf_counter()
+
+        def one(job: tuple[int, int, int]) -> float:
+            r, c, s = job
+            record = task.train(sheet.configs_of(sheet.rules[r])[c], origins[s])
+            curve = [value for _, value in record.curve]
+            values[r, c, s, CURVE_POINTS - len(curve) :] = curve
+            return record.seconds
+
+        try:
+            seconds = sum(pool.map(one, jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        kept = io.BytesIO()
+        spent = np.array([seconds, time.perf_counter() - began])
+        np.savez_compressed(kept, task=np.array(task.name), values=values, seconds=spent)
+        write_whole_bytes(self.path(task), kept.getvalue())
