@@ -255,7 +255,7 @@ def test_help_has_every_option_and_an_example(run):
     options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test"
     for option in (*options.split(), "resume", "quiet", "format", "executor", "scheduler"):
         assert f"--{option}" in done.out
-    assert "Examples: optadvisor tune" in done.out
+    assert "Example: optadvisor tune" in done.out
     assert "FILE.py:FUNCTION" in done.out
 
 
