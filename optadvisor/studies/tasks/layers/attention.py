@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from optadvisor.studies.tasks.layers.products import plus
 from optadvisor.studies.tasks.layers.smooth import exponential
+from optadvisor.studies.tasks.layers.sums import plus
 
 
 def attention(qkv, batch, causal, kept, p, mixed, out):

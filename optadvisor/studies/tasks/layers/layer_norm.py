@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from optadvisor.studies.tasks.layers.products import plus
+from optadvisor.studies.tasks.layers.sums import plus
 
 EPSILON = 1e-5
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from optadvisor.studies.tasks.layers.products import plus
 from optadvisor.studies.tasks.layers.smooth import exponential
+from optadvisor.studies.tasks.layers.sums import plus
 
 
 def next_token_loss(z, tokens, rows, stride, length, across, along):
