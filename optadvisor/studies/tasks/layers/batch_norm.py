@@ -71,3 +71,21 @@ def batch_norm_backward(normal, variance, gain, delta, ggain, gshift):
             line, unit = delta[y, c], normal[y, c]
             for p in range(size):
                 line[p] = scale * (line[p] - middle - unit[p] * slope)
+
+
+def add_statistics(statistics, share, sums):
+    """Add a mini-batch's share to the sums. statistics: means, then as many variances; sums: of means and squares."""
+    count = statistics.size // 2
+    for c in range(count):
+        mean = statistics[c]
+        sums[c] += share * mean
+        sums[count + c] += share * (statistics[count + c] + mean * mean)
+
+
+def whole_statistics(sums, statistics):
+    """Means and variances over all the mini-batches that were added, with shares that make 1."""
+    count = statistics.size // 2
+    for c in range(count):
+        mean = sums[c]
+        statistics[c] = mean
+        statistics[count + c] = max(sums[count + c] - mean * mean, statistics.dtype.type(0))

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optadvisor.studies.tasks.family import Axis, Family, Layout, Problem, Program, Values
-from optadvisor.studies.tasks.layers.batch_norm import batch_norm_backward, batch_statistics, normalise, scale_shift
+from optadvisor.studies.tasks.layers.batch_norm import (
+    add_statistics,
+    batch_norm_backward,
+    batch_statistics,
+    normalise,
+    scale_shift,
+    whole_statistics,
+)
 from optadvisor.studies.tasks.layers.convolution import (
     add_bias,
     bias_gradient,
@@ -39,23 +46,23 @@ from optadvisor.studies.tasks.vision.images import (
     flat,
     image_view,
     labelled_digits,
+    statistics_turns,
     top,
     top_backward,
     top_views,
     uniform_start,
 )
 
-STATISTICS = 256  # training images whose mean and variance an evaluation takes, where there are that many
-
 # dims: batch, ends of the training, validation and test part, whether there is batch norm, mini-batches for its
-# statistics, where scratch for weights and where images begin in work, and behind the images, for one image each: the
-# logits, two gradients, a line of shifted copies. Then a table with a row for every convolution and one for the dense
-# layer.
-BATCH, END, NORMED, TURNS, PART, FIXED, LOGITS, UPPER, LOWER, TILE, HEAD = 0, 1, *range(4, 13)
+# statistics, how many these are; where scratch for weights and where images begin in work, and behind the images, for
+# one image each: the logits, two gradients, a line of shifted copies. Then a table with a row for every convolution
+# and one for the dense layer.
+BATCH, END, NORMED, TURNS, STATISTICS, PART, FIXED, LOGITS, UPPER, LOWER, TILE, HEAD = 0, 1, *range(4, 14)
 # Its columns: side of the images, channels, filters, side behind the pooling; where weights and biases (or gains and
-# shifts) begin in theta; where input, convolved, activated and pooled images begin in the buffer, for one image each.
-COLUMNS = 10
-SIDE, CHANNELS, FILTERS, AFTER, WEIGHT, BIAS, SOURCE, CONVOLVED, ACTIVE, POOLED = range(COLUMNS)
+# shifts) begin in theta, and means in work; where input, convolved, activated and pooled images begin in the buffer,
+# for one image each.
+COLUMNS = 11
+SIDE, CHANNELS, FILTERS, AFTER, WEIGHT, BIAS, NORM, SOURCE, CONVOLVED, ACTIVE, POOLED = range(COLUMNS)
 
 
 def _table(dims):
@@ -73,19 +80,24 @@ def _top_weights(theta, row):
     return w, theta[row[BIAS] : row[BIAS] + CLASSES]
 
 
-def _pair(array, at, filters):
-    """Gain and shift of a layer in theta, mean and variance in work."""
-    return array[at : at + filters], array[at + filters : at + 2 * filters]
+def _gain_and_shift(theta, row):
+    at, filters = row[BIAS], row[FILTERS]
+    return theta[at : at + filters], theta[at + filters : at + 2 * filters]
+
+
+def _mean_and_variance(work, dims, row):
+    at, half, filters = row[NORM], dims[STATISTICS] // 2, row[FILTERS]
+    return work[at : at + filters], work[half + at : half + at + filters]
 
 
 def _forward(theta, reals, dims, rows, work, own):
     """Logits of some images, (n, classes); every layer's output is left in work.
 
-    With batch norm the statistics are in front of work, in the order that theta has gains and shifts. own: they become
-    those of these images; otherwise they are used as they are.
+    With batch norm the means and variances of all layers are in front of work. own: they become those of these images;
+    otherwise they are used as they are.
     """
     n, table, normed = rows.size, _table(dims), dims[NORMED]
-    last, first = table.shape[0] - 1, table[0, BIAS]
+    last = table.shape[0] - 1
     buffer = work[dims[FIXED] :]
     tile = buffer[dims[TILE] * n :]
     gather_images(reals.reshape(reals.size // PIXELS, PIXELS), rows, image_view(buffer, 0, n, SIZE, 1))
@@ -97,8 +109,8 @@ def _forward(theta, reals, dims, rows, work, own):
         active = image_view(buffer, row[ACTIVE], n, side, filters)
         convolution(x, _filters(theta, row), n, tile, convolved)
         if normed:
-            gain, shift = _pair(theta, at, filters)
-            mean, variance = _pair(work, at - first, filters)
+            gain, shift = _gain_and_shift(theta, row)
+            mean, variance = _mean_and_variance(work, dims, row)
             if own:
                 batch_statistics(convolved, mean, variance)
             normalise(convolved, mean, variance)
@@ -118,7 +130,7 @@ def _forward(theta, reals, dims, rows, work, own):
 def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
     """Mean cross-entropy on a mini-batch, and its gradient."""
     n, table, normed = rows.size, _table(dims), dims[NORMED]
-    last, first = table.shape[0] - 1, table[0, BIAS]
+    last = table.shape[0] - 1
     part, buffer = work[dims[PART] : dims[FIXED]], work[dims[FIXED] :]
     upper, lower, tile = buffer[dims[UPPER] * n :], buffer[dims[LOWER] * n :], buffer[dims[TILE] * n :]
     logits = _forward(theta, reals, dims, rows, work, True)
@@ -139,9 +151,9 @@ def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
             delta[:] = given
         relu_backward(flat(active), flat(delta))
         if normed:
-            gain, _ = _pair(theta, at, filters)
-            ggain, gshift = _pair(grad, at, filters)
-            _, variance = _pair(work, at - first, filters)
+            gain, _ = _gain_and_shift(theta, row)
+            ggain, gshift = _gain_and_shift(grad, row)
+            _, variance = _mean_and_variance(work, dims, row)
             normal = image_view(buffer, row[CONVOLVED], n, side, filters)
             batch_norm_backward(normal, variance, gain, delta, ggain, gshift)
         else:
@@ -154,25 +166,14 @@ def gradient(theta, reals, integers, dims, rows, step, key, grad, work):
 
 
 def _precise_statistics(theta, reals, dims, work):
-    """Leave in front of work the mean and variance over dims[TURNS] mini-batches of training images."""
-    table, batch, turns = _table(dims), dims[BATCH], dims[TURNS]
-    first, end = table[0, BIAS], table[table.shape[0] - 1, BIAS]  # of gains and shifts
-    count = end - first
+    """Leave in front of work the means and variances over dims[TURNS] mini-batches of training images."""
+    count, batch, turns = dims[STATISTICS], dims[BATCH], dims[TURNS]
     sums = work[count : 2 * count]
     sums[:] = 0
-    share = work.dtype.type(1.0 / turns)
     for turn in range(turns):
         _forward(theta, reals, dims, np.arange(turn * batch, (turn + 1) * batch), work, True)
-        for layer in range(table.shape[0] - 1):
-            filters, at = table[layer, FILTERS], table[layer, BIAS] - first
-            for c in range(at, at + filters):
-                sums[c] += share * work[c]
-                sums[filters + c] += share * (work[filters + c] + work[c] * work[c])
-    for layer in range(table.shape[0] - 1):
-        filters, at = table[layer, FILTERS], table[layer, BIAS] - first
-        for c in range(at, at + filters):
-            work[c] = sums[c]
-            work[filters + c] = max(sums[filters + c] - sums[c] * sums[c], work.dtype.type(0))
+        add_statistics(work[:count], work.dtype.type(1.0 / turns), sums)
+    whole_statistics(sums, work[:count])
 
 
 def evaluate(theta, reals, integers, dims, part, step, key, work, scores):
@@ -227,27 +228,27 @@ def _initial(normed: bool, values: Values, rng: np.random.Generator) -> NDArray[
 def _dims(normed: bool, values: Values) -> tuple[list[int], int]:
     """dims as the program reads them, and the elements of work that it needs."""
     shapes, layout = _shapes(values), _layout(normed, values)
-    table, weight, bias, source, free = [], 0, layout.dense, 0, PIXELS
+    table, weight, bias, norm, source, free = [], 0, layout.dense, 0, 0, PIXELS
     for side, channels, filters, after in shapes:
         size = side * side * filters
         active = free + normed * size
         pooled = active + size if after < side else active
-        table += [side, channels, filters, after, weight, bias, source, free, active, pooled]
-        weight, bias, source = weight + 9 * channels * filters, bias + (1 + normed) * filters, pooled
+        table += [side, channels, filters, after, weight, bias, norm, source, free, active, pooled]
+        weight, bias = weight + 9 * channels * filters, bias + (1 + normed) * filters
+        norm, source = norm + filters, pooled
         free = pooled + after * after * filters
-    table += [0, _features(values), CLASSES, 0, weight, bias, source, 0, 0, 0]
+    table += [0, _features(values), CLASSES, 0, weight, bias, 0, source, 0, 0, 0]
     largest = max(side * side * filters for side, _, filters, _ in shapes)
     line = max(9 * side * max(channels, filters) for side, channels, filters, _ in shapes)
     scratch = max(CLASSES * _features(values), *(9 * channels * filters for _, channels, filters, _ in shapes))
-    batch, statistics = values["batch"], bias - layout.dense if normed else 0
-    turns = min(STATISTICS, values["samples"]) // batch
+    batch, statistics = values["batch"], 2 * norm if normed else 0
     logits = free
     upper = logits + 2 * CLASSES
     lower = upper + largest
     tile = lower + largest
     part = 2 * statistics
     fixed = part + scratch
-    head = [batch, *PARTS, int(normed), turns, part, fixed, logits, upper, lower, tile]
+    head = [batch, *PARTS, int(normed), statistics_turns(values), statistics, part, fixed, logits, upper, lower, tile]
     return head + table, fixed + batch * (tile + line)
 
 

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optadvisor.studies.tasks import datasets
+from optadvisor.studies.tasks.family import Values
 from optadvisor.studies.tasks.layers.products import product, transpose
 
 SIZE, PIXELS, CLASSES = 8, 64, 10
 TRAINING, VALIDATION = 1200, 297  # the 300 that are left are the test part, which no study looks at
 PARTS = (TRAINING, TRAINING + VALIDATION, TRAINING + VALIDATION + 300)
 LABEL_SEED = 1
+STATISTICS = 256  # training images whose means and variances an evaluation with batch norm takes
 
 
 def labelled_digits(wrong: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -31,6 +33,11 @@ def uniform_start(rng: np.random.Generator, count: int, inputs: int) -> NDArray[
     """Uniform in +-1/sqrt(inputs), as PyTorch starts weights and biases of Conv2d and Linear."""
     found: NDArray[Any] = rng.uniform(-1, 1, count) / np.sqrt(inputs)
     return found
+
+
+def statistics_turns(values: Values) -> int:
+    """Mini-batches of training images for the statistics of batch norm."""
+    return int(max(1, min(STATISTICS, values["samples"]) // values["batch"]))
 
 
 def image_view(buffer, at, n, side, channels):
