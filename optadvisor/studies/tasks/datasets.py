@@ -49,6 +49,22 @@ def of_scikit_learn(name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> d
 
 
 @functools.cache
+def photographs() -> NDArray[np.float32]:
+    """scikit-learn's two sample photographs in grey, scaled to 0..1: (2, 427, 640), china.jpg and flower.jpg.
+
+    Grey is the luma of ITU-R BT.601, 0.299 red + 0.587 green + 0.114 blue.
+    """
+
+    def make() -> dict[str, NDArray[Any]]:
+        from sklearn.datasets import load_sample_images
+
+        images = np.stack(load_sample_images().images) / 255.0
+        return {"grey": (images @ [0.299, 0.587, 0.114]).astype(np.float32)}
+
+    return of_scikit_learn("photographs", make)["grey"]
+
+
+@functools.cache
 def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """scikit-learn's 1,797 handwritten digits in a fixed random order: images (n, 64) scaled to 0..1, labels (n,)."""
 

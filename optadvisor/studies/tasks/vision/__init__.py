@@ -1,5 +1,12 @@
 """Images: scikit-learn's handwritten digits and sample photographs."""
 
-from optadvisor.studies.tasks.vision import autoencoder, cnn, mlp, vit
+from optadvisor.studies.tasks.vision import autoencoder, cnn, denoiser, mlp, resnet, vit
 
-FAMILIES = (*mlp.FAMILIES, *cnn.FAMILIES, *vit.FAMILIES, *autoencoder.FAMILIES)
+FAMILIES = (
+    *mlp.FAMILIES,
+    *cnn.FAMILIES,
+    *resnet.FAMILIES,
+    *vit.FAMILIES,
+    *autoencoder.FAMILIES,
+    *denoiser.FAMILIES,
+)
