@@ -43,7 +43,7 @@ run: $(STAMP)
 	$(BIN)/optadvisor config digits-mlp --framework torch
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -53,7 +53,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 parity: $(PARITY_STAMP)
-	$(BIN)/python -m pytest -q -n auto -m parity
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m parity
 
 test-cuda: $(CUDA_STAMP)
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q -n auto tests/kernels/cuda

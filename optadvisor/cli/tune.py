@@ -40,7 +40,7 @@ def _listed(known: Mapping[str, str]) -> str:
 
 @click.command(
     "tune",
-    epilog="Example: optadvisor tune digits-mlp --trials 100 --seed 0; "
+    epilog="Example: optadvisor tune digits-mlp --trials 100 --seed 0. A training of your own: "
     "optadvisor tune train.py:objective --set lr=1e-4..1e-1 --fix weight_decay=0.1 --timeout 600",
 )
 @click.argument("task")

@@ -63,28 +63,54 @@ class Patience:
         self._back = -float("inf")
 
     def __call__(self, action: Callable[[], T]) -> T:
-        end, pause = None, 0.1
-        while True:
-            try:
-                found = action()
-            except Exception as error:
-                if not is_away(error):
-                    raise
-                if end is None:
-                    end = time.monotonic() + OUTAGE
-                    _log.warning("the storage is away (%s): waiting for up to %.0f s", reason(error), OUTAGE)
-                if time.monotonic() >= end or self.stop.wait(pause):
-                    raise StorageInternalError(reason(error)) from _cause(error)
-                pause = min(2 * pause, 2.0)
-            else:
-                if end is not None:
-                    self._back = time.monotonic()
-                    _log.warning("the storage is back")
-                return found
+        end, pause, back = None, 0.1, False
+        try:
+            while True:
+                try:
+                    found = action()
+                except Exception as error:
+                    if not is_away(error):
+                        raise
+                    if end is None:
+                        end = time.monotonic() + OUTAGE
+                        _outage.begin(error)
+                    if time.monotonic() >= end or self.stop.wait(pause):
+                        raise StorageInternalError(reason(error)) from _cause(error)
+                    pause = min(2 * pause, 2.0)
+                else:
+                    back = True
+                    return found
+        finally:
+            if end is not None:
+                self._back = time.monotonic()
+                _outage.end(back)
 
     def calm(self) -> bool:
         """Whether the server was there for long enough that every living job can have given a sign."""
         return time.monotonic() - self._back > GRACE
+
+
+class _Outage:
+    """Says once that the storage is away, however many threads wait for it, and once that it is back."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._mutex = threading.Lock()
+
+    def begin(self, error: Exception) -> None:
+        with self._mutex:
+            self._waiting += 1
+            if self._waiting == 1:
+                _log.warning("the storage is away (%s): waiting for up to %.0f s", reason(error), OUTAGE)
+
+    def end(self, back: bool) -> None:
+        with self._mutex:
+            self._waiting -= 1
+            if self._waiting == 0 and back:
+                _log.warning("the storage is back")
+
+
+_outage = _Outage()
 
 
 def reason(error: BaseException) -> str:

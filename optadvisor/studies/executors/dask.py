@@ -29,13 +29,12 @@ class Dask:
         # Dask gives tasks of one key one result: two studies of one name, in two storages, must not share it.
         self._run = uuid.uuid4().hex[:12]
         # A connection that is lost would be a traceback on the screen; it ends in the message below.
-        self._log = logging.getLogger("distributed.client")
-        self._level = self._log.level
-        self._log.setLevel(logging.CRITICAL)
+        self._levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.client")}
+        self._set_levels(dict.fromkeys(self._levels, logging.CRITICAL))
         try:
             self._client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            self._log.setLevel(self._level)
+            self._set_levels(self._levels)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
                 f"no Dask scheduler answers at {address!r} ({reason}): give its address, as tcp://HOST:8786"
@@ -51,7 +50,11 @@ class Dask:
 
     def close(self) -> None:
         self._client.close(timeout=PATIENCE)
-        self._log.setLevel(self._level)
+        self._set_levels(self._levels)
+
+    def _set_levels(self, levels: Mapping[str, int]) -> None:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def train(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,6 +73,6 @@ def _hand_over(job: Job, found: Future[TrialRecord], asked: Any) -> None:
     try:
         found.set_result(TrialRecord.from_dict(job.config, asked.result()))
     except CancelledError:
-        found.set_exception(TrialError("the Dask scheduler has gone: finished trials are kept, go on with --resume"))
+        found.set_exception(TrialError("the Dask scheduler has gone"))
     except Exception as error:  # noqa: BLE001  # of any kind, and from another machine
         found.set_exception(TrialError(explained(error)))

@@ -37,7 +37,7 @@ def uniform_start(rng: np.random.Generator, count: int, inputs: int) -> NDArray[
 
 def statistics_turns(values: Values) -> int:
     """Mini-batches of training images for the statistics of batch norm."""
-    return max(1, min(STATISTICS, int(values["samples"])) // int(values["batch"]))
+    return int(max(1, min(STATISTICS, values["samples"]) // values["batch"]))
 
 
 def image_view(buffer, at, n, side, channels):
