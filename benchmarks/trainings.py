@@ -54,6 +54,25 @@ def digits_mlp(task: BuiltinTask, theta: np.ndarray) -> Twin:
     return Twin(weights, biases, lambda rows: loss_of(model(x[rows]), labels[rows]))
 
 
+def digits_cnn(task: BuiltinTask, theta: np.ndarray) -> Twin:
+    import torch
+
+    width = task.values["width"]
+    images, labels = map(torch.from_numpy, datasets.digits())
+    x = images.reshape(-1, 1, 8, 8)
+    first, second = torch.nn.Conv2d(1, width, 3, padding=1), torch.nn.Conv2d(width, 2 * width, 3, padding=1)
+    last = torch.nn.Linear(8 * width, 10)
+    pool, relu = torch.nn.MaxPool2d(2), torch.nn.ReLU()
+    model = torch.nn.Sequential(first, relu, pool, second, relu, pool, torch.nn.Flatten(), last)
+    weights, biases = [first.weight, second.weight, last.weight], [first.bias, second.bias, last.bias]
+    shapes = ((width, 1, 3, 3), (2 * width, width, 3, 3), (10, 2, 2 * width, 2), (width,), (2 * width,), (10,))
+    one, two, top, *rest = views(shapes, theta)
+    # Our images lie in memory line by line, PyTorch's channel by channel.
+    fill([*weights, *biases], [one, two, top.swapaxes(1, 2).reshape(10, -1).T, *rest])
+    loss_of = torch.nn.functional.cross_entropy
+    return Twin(weights, biases, lambda rows: loss_of(model(x[rows]), labels[rows]))
+
+
 def clicks_dlrm(task: BuiltinTask, theta: np.ndarray) -> Twin:
     """One table for all fields, as ours, looked up at once; its gradient dense, which fused AdamW asks for."""
     import torch
@@ -100,6 +119,7 @@ def fill(parameters: list[Any], values: list[np.ndarray]) -> None:
 # The tasks, their twins, and how many times as many trainings a second there have to be.
 TASKS: dict[str, tuple[Callable[[BuiltinTask, np.ndarray], Twin], float]] = {
     "digits-mlp": (digits_mlp, 20.0),
+    "digits-cnn": (digits_cnn, 5.0),
     "clicks-dlrm": (clicks_dlrm, 10.0),
 }
 

@@ -11,11 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from optadvisor.config import OptimizerConfig
+from optadvisor.kernels.compiling import specialise
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import training
 from optadvisor.studies.tasks import get
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.family import views
+from optadvisor.studies.tasks.layers.numbers import fill_normal
+from optadvisor.studies.tasks.vision.autoencoder import destroy
 from tests.studies.tasks.checks import Point, compiled
 
 torch = pytest.importorskip("torch")
@@ -97,7 +100,7 @@ def cnn(task: BuiltinTask, normed: bool) -> tuple[list[tuple[int, ...]], Callabl
     return shapes, of
 
 
-@pytest.mark.parametrize("name", ["digits-cnn", "digits-cnn-bn"])
+@pytest.mark.parametrize("name", ["digits-cnn", "digits-cnn-bn", "photo-textures"])
 @pytest.mark.parametrize("variant", ["", ":depth=1", ":depth=3,width=4"])
 def test_convolutional_nets(name: str, variant: str):
     task = get(name + variant)
@@ -137,3 +140,78 @@ def test_batch_norm_is_evaluated_with_precise_statistics():
     expected = functional.cross_entropy(z, labels[1200:1497]).item()
     accuracy = (z.argmax(1) == labels[1200:1497]).double().mean().item()
     assert point.scores(0) == pytest.approx([expected, accuracy], rel=1e-8)
+
+
+@pytest.mark.parametrize("variant", ["", ":depth=1,width=4"])
+def test_residual_nets(variant: str):
+    task = get("digits-resnet" + variant)
+    width, depth = task.values["width"], task.values["depth"]
+    norms = 2 * depth + 1
+    shapes = [(width, 1, 3, 3), *[(width, width, 3, 3)] * (2 * depth), (10, width), *[(width,)] * (2 * norms), (10,)]
+    labels = torch.tensor(task.problem.integers)
+
+    def of(x: Any) -> Loss:
+        def loss(twins: list[Any], rows: NDArray[np.int64]) -> Any:
+            gains = twins[2 * depth + 2 :]
+
+            def active(h: Any, i: int) -> Any:
+                return functional.batch_norm(h, None, None, *gains[2 * i : 2 * i + 2], training=True).relu()
+
+            h = functional.max_pool2d(functional.conv2d(x[rows], twins[0], padding=1), 2)
+            for i in range(0, 2 * depth, 2):
+                inner = functional.conv2d(active(h, i), twins[1 + i], padding=1)
+                h = h + functional.conv2d(active(inner, i + 1), twins[2 + i], padding=1)
+            z = functional.linear(active(h, 2 * depth).mean((2, 3)), twins[2 * depth + 1], twins[-1])
+            return functional.cross_entropy(z, labels[rows])
+
+        return loss
+
+    x = torch.tensor(task.problem.reals).reshape(-1, 1, 8, 8)
+    check_whole_gradient(task, shapes, of(x.double()))
+    check_training(task, shapes, of(x), 3e-3)
+
+
+@pytest.mark.parametrize("variant", ["", ":activation=tanh,depth=2"])
+def test_denoising_autoencoders(variant: str):
+    task = get("digits-autoencoder" + variant)
+    hidden = [task.values["width"]] * task.values["depth"]
+    sizes = [64, *hidden, task.values["code"], *hidden, 64]
+    shapes: list[tuple[int, ...]] = [*zip(sizes[:-1], sizes[1:], strict=True), *[(size,) for size in sizes[1:]]]
+    layers = len(sizes) - 1
+    x = task.problem.reals[1:].reshape(-1, 64).astype(np.float64)
+
+    def loss(twins: list[Any], rows: NDArray[np.int64]) -> Any:
+        seen = np.full((len(rows), 64), np.nan)
+        specialise(destroy, "test")(x[rows], task.problem.reals[0], 12345, seen)
+        assert (seen == x[rows])[seen != 0].all()
+        h = torch.tensor(seen)
+        for layer in range(layers):
+            h = functional.linear(h, twins[layer].T, twins[layers + layer])
+            if layer < layers - 1:
+                h = h.tanh() if "tanh" in variant else h.relu()
+        return functional.mse_loss(h, torch.tensor(x[rows]))
+
+    check_whole_gradient(task, shapes, loss)
+
+
+@pytest.mark.parametrize("variant", ["", ":depth=2,width=4", ":depth=4,noise=0.05"])
+def test_convolutional_denoisers(variant: str):
+    task = get("photo-denoiser" + variant)
+    width, depth = task.values["width"], task.values["depth"]
+    channels = [1, *[width] * (depth - 1), 1]
+    shapes: list[tuple[int, ...]] = [(f, c, 3, 3) for c, f in zip(channels[:-1], channels[1:], strict=True)]
+    shapes += [(f,) for f in channels[1:]]
+    x = torch.tensor(task.problem.reals[1:]).double().reshape(-1, 1, 8, 8)
+
+    def loss(twins: list[Any], rows: NDArray[np.int64]) -> Any:
+        noise = np.full(64 * len(rows), np.nan)
+        specialise(fill_normal, "test")(12345, noise)
+        added = torch.tensor(noise * task.problem.reals[0]).reshape(8, 8, len(rows)).permute(2, 0, 1)[:, None]
+        h = x[rows] + added
+        for layer in range(depth):
+            h = functional.conv2d(h, twins[layer], twins[depth + layer], padding=1)
+            if layer < depth - 1:
+                h = h.relu()
+        return functional.mse_loss(h, added)
+
+    check_whole_gradient(task, shapes, loss)

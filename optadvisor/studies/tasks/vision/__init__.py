@@ -1,6 +1,6 @@
 """Images: scikit-learn's handwritten digits and sample photographs."""
 
-from optadvisor.studies.tasks.vision import autoencoder, cnn, denoiser, mlp, resnet, vit
+from optadvisor.studies.tasks.vision import autoencoder, cnn, denoiser, mlp, resnet, textures, vit
 
 FAMILIES = (
     *mlp.FAMILIES,
@@ -9,4 +9,5 @@ FAMILIES = (
     *vit.FAMILIES,
     *autoencoder.FAMILIES,
     *denoiser.FAMILIES,
+    *textures.FAMILIES,
 )

@@ -12,6 +12,7 @@ not with running averages: the value is then a function of the weights alone, av
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -225,7 +226,7 @@ def _initial(normed: bool, values: Values, rng: np.random.Generator) -> NDArray[
     return np.concatenate(weights + biases)
 
 
-def _dims(normed: bool, values: Values) -> tuple[list[int], int]:
+def _dims(normed: bool, values: Values, ends: Sequence[int]) -> tuple[list[int], int]:
     """dims as the program reads them, and the elements of work that it needs."""
     shapes, layout = _shapes(values), _layout(normed, values)
     table, weight, bias, norm, source, free = [], 0, layout.dense, 0, 0, PIXELS
@@ -248,14 +249,18 @@ def _dims(normed: bool, values: Values) -> tuple[list[int], int]:
     tile = lower + largest
     part = 2 * statistics
     fixed = part + scratch
-    head = [batch, *PARTS, int(normed), statistics_turns(values), statistics, part, fixed, logits, upper, lower, tile]
+    head = [batch, *ends, int(normed), statistics_turns(values), statistics, part, fixed, logits, upper, lower, tile]
     return head + table, fixed + batch * (tile + line)
 
 
-def _build(normed: bool, values: Values) -> Problem:
-    """The first values["samples"] training images; validation and test are the same for all."""
-    x, labels = labelled_digits(values["wrong"])
-    dims, work = _dims(normed, values)
+def problem(
+    normed: bool, values: Values, x: NDArray[np.float32], labels: NDArray[np.int64], ends: Sequence[int]
+) -> Problem:
+    """A net on images of 8 x 8 pixels, x (n * 64,), of 10 classes. ends: of the training, validation and test part.
+
+    The first values["samples"] images are trained on; validation and test are the same for all.
+    """
+    dims, work = _dims(normed, values, ends)
     return Problem(
         _layout(normed, values),
         functools.partial(_initial, normed, values),
@@ -268,7 +273,12 @@ def _build(normed: bool, values: Values) -> Problem:
     )
 
 
-def _profile(normed: bool, values: Values) -> dict[str, Any]:
+def _digits(normed: bool, values: Values) -> Problem:
+    x, labels = labelled_digits(values["wrong"])
+    return problem(normed, values, x, labels, PARTS)
+
+
+def profile(normed: bool, values: Values) -> dict[str, Any]:
     return {
         "domain": "vision",
         "architecture": "cnn",
@@ -278,11 +288,14 @@ def _profile(normed: bool, values: Values) -> dict[str, Any]:
     }
 
 
+PROGRAM = Program("cnn", gradient, evaluate)
+
+
 def _family(name: str, title: str, normed: bool) -> Family:
     return Family(
         name=name,
         title=title,
-        program=Program("cnn", gradient, evaluate),
+        program=PROGRAM,
         metric="validation cross-entropy",
         scores=("loss", "accuracy"),
         higher=("accuracy",),
@@ -294,8 +307,8 @@ def _family(name: str, title: str, normed: bool) -> Family:
             "wrong": Axis(0.0, (0.0, 0.1, 0.3), "share of the training labels that are wrong"),
             "steps": Axis(250, (100, 250, 500), "updates"),
         },
-        build=functools.partial(_build, normed),
-        profile=functools.partial(_profile, normed),
+        build=functools.partial(_digits, normed),
+        profile=functools.partial(profile, normed),
     )
 
 
