@@ -305,7 +305,7 @@ def _family(name: str, title: str, normed: bool) -> Family:
             "batch": Axis(32, (8, 16, 32, 64), "images a step"),
             "samples": Axis(TRAINING, (150, 400, TRAINING), "training images"),
             "wrong": Axis(0.0, (0.0, 0.1, 0.3), "share of the training labels that are wrong"),
-            "steps": Axis(250, (100, 250, 500), "updates"),
+            "steps": Axis(250, (100, 250, 400), "updates"),
         },
         build=functools.partial(_digits, normed),
         profile=functools.partial(profile, normed),

@@ -272,7 +272,7 @@ DIGITS_RESNET = Family(
     scores=("loss", "accuracy"),
     higher=("accuracy",),
     axes={
-        "width": Axis(8, (4, 8, 16), "channels"),
+        "width": Axis(8, (4, 8, 12), "channels"),
         "depth": Axis(2, (1, 2, 3), "residual blocks of two convolutions"),
         "batch": Axis(16, (8, 16, 32), "images a step"),
         "samples": Axis(TRAINING, (150, 400, TRAINING), "training images"),

@@ -38,7 +38,7 @@ PHOTO_TEXTURES = Family(
         "batch": Axis(32, (8, 16, 32, 64), "patches a step"),
         "samples": Axis(TRAINING, (150, 600, TRAINING), "training patches"),
         "contrast": Axis(1.0, (0.1, 0.3, 1.0), "pixels are from minus this to this"),
-        "steps": Axis(250, (100, 250, 500), "updates"),
+        "steps": Axis(250, (100, 250, 400), "updates"),
     },
     build=build,
     profile=functools.partial(cnn.profile, False),
