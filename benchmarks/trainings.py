@@ -24,7 +24,7 @@ from optadvisor.kernels.compiling import specialise
 from optadvisor.studies.tasks import datasets
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.family import views
-from optadvisor.studies.tasks.registry import get
+from optadvisor.studies.tasks.registry import FAMILIES, get
 from optadvisor.studies.training import Run, batches
 
 STEPS_COMPARED = 50
@@ -35,36 +35,131 @@ MANY, CORES, WANTED_OF_CORES = 64, 2, 1.6
 
 
 class Twin(NamedTuple):
-    """A model in PyTorch: its parameters in the groups of the task's layout, and its loss on rows of the training set."""
+    """A model in PyTorch: its parameters with and without decay, and its loss on rows of the training set."""
 
     decayed: list[Any]
     plain: list[Any]
     loss: Callable[[Any], Any]
 
 
+def parameters(arrays: list[np.ndarray]) -> list[Any]:
+    """Copies of weights that can be trained."""
+    import torch
+
+    return [torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in arrays]
+
+
 def digits_mlp(task: BuiltinTask, theta: np.ndarray) -> Twin:
     import torch
+    from torch.nn import functional as f
 
     width = task.values["width"]
     x, labels = map(torch.from_numpy, datasets.digits())
-    model = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
-    weights, biases = [model[0].weight, model[2].weight], [model[0].bias, model[2].bias]
-    fill([*weights, *biases], views(((64, width), (width, 10), (width,), (10,)), theta))
-    loss_of = torch.nn.functional.cross_entropy
-    return Twin(weights, biases, lambda rows: loss_of(model(x[rows]), labels[rows]))
+    w1, w2, b1, b2 = views(((64, width), (width, 10), (width,), (10,)), theta)
+    w1, w2, b1, b2 = parameters([w1.T, w2.T, b1, b2])
+
+    def loss(rows: Any) -> Any:
+        return f.cross_entropy(f.linear(f.relu(f.linear(x[rows], w1, b1)), w2, b2), labels[rows])
+
+    return Twin([w1, w2], [b1, b2], loss)
 
 
-def fill(parameters: list[Any], values: list[np.ndarray]) -> None:
-    """Copy the weights of a task; its matrices are (inputs, outputs), PyTorch's the other way round."""
+def digits_cnn(task: BuiltinTask, theta: np.ndarray) -> Twin:
+    """Of depth 2. The task's images are (height, channels, width), PyTorch's (channels, height, width)."""
     import torch
+    from torch.nn import functional as f
 
-    with torch.no_grad():
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.copy_(torch.from_numpy(value.T if value.ndim == 2 else value))
+    width = task.values["width"]
+    x = torch.from_numpy(task.problem.reals).reshape(-1, 1, 8, 8)
+    labels = torch.from_numpy(task.problem.integers)
+    shapes = ((width, 1, 3, 3), (2 * width, width, 3, 3), (10, 2, 2 * width, 2), (width,), (2 * width,), (10,))
+    w1, w2, w3, *biases = views(shapes, theta)
+    w1, w2, w3, b1, b2, b3 = parameters([w1, w2, w3.transpose(0, 2, 1, 3).reshape(10, -1), *biases])
+
+    def loss(rows: Any) -> Any:
+        h = f.max_pool2d(f.relu(f.conv2d(x[rows], w1, b1, padding=1)), 2)
+        h = f.max_pool2d(f.relu(f.conv2d(h, w2, b2, padding=1)), 2)
+        return f.cross_entropy(f.linear(h.flatten(1), w3, b3), labels[rows])
+
+    return Twin([w1, w2, w3], [b1, b2, b3], loss)
+
+
+def text_transformer(task: BuiltinTask, theta: np.ndarray) -> Twin:
+    import torch
+    from optadvisor.studies.tasks.language.transformer import CHARACTERS, STRIDE
+    from torch.nn import functional as f
+
+    length, width, depth, heads = (task.values[name] for name in ("length", "width", "depth", "heads"))
+    inner = [(width, 3 * width), (width, width), (width, 2 * width), (2 * width, width)] * depth
+    sizes = [width, width, 3 * width, width, width, width, 2 * width, width] * depth
+    shapes = [(CHARACTERS, width), (length, width), *inner, (width, CHARACTERS)]
+    found = views((*shapes, *((size,) for size in [*sizes, width, width, CHARACTERS])), theta)
+    cut = len(shapes)
+    table, positions, *matrices = parameters([*found[:2], *(matrix.T for matrix in found[2:cut])])
+    vectors = parameters(found[cut:])
+    *blocks, out = matrices
+    *norms, gain, bias, b_out = vectors
+    # A view of overlapping windows, each with the token behind it.
+    windows = torch.from_numpy(task.problem.integers).unfold(0, length + 1, STRIDE)
+
+    def norm(x: Any, gain: Any, bias: Any) -> Any:
+        return f.layer_norm(x, (width,), gain, bias)
+
+    def loss(rows: Any) -> Any:
+        tokens = windows[rows]
+        x = f.embedding(tokens[:, :-1], table) + positions
+        for i in range(depth):
+            w_qkv, w_mixed, w_wide, w_back = blocks[4 * i : 4 * i + 4]
+            g1, c1, b_qkv, b_mixed, g2, c2, b_wide, b_back = norms[8 * i : 8 * i + 8]
+            qkv = f.linear(norm(x, g1, c1), w_qkv, b_qkv).view(len(rows), length, 3, heads, width // heads)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            mixed = f.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+            x = x + f.linear(mixed, w_mixed, b_mixed)
+            wide = f.gelu(f.linear(norm(x, g2, c2), w_wide, b_wide), approximate="tanh")
+            x = x + f.linear(wide, w_back, b_back)
+        logits = f.linear(norm(x, gain, bias), out, b_out)
+        return f.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+    return Twin([table, positions, *matrices], vectors, loss)
+
+
+def clicks_dlrm(task: BuiltinTask, theta: np.ndarray) -> Twin:
+    """One table for all fields, which is faster than one each."""
+    import torch
+    from optadvisor.studies.tasks.recsys.dlrm import FEATURES
+    from torch.nn import functional as f
+
+    fields, width, hidden = (task.values[name] for name in ("fields", "width", "hidden"))
+    integers, reals = task.problem.integers, task.problem.reals
+    ids = torch.from_numpy(integers.reshape(-1, fields))
+    samples = len(ids)
+    features = torch.from_numpy(reals[: samples * FEATURES].reshape(samples, FEATURES))
+    clicked = torch.from_numpy(reals[samples * FEATURES :])
+    pairs = fields * (fields + 1) // 2
+    matrices = ((FEATURES, hidden), (hidden, width), (width + pairs, hidden), (hidden, 1))
+    biases = tuple((outputs,) for _, outputs in matrices)
+    rows = task.problem.layout.embedding // width
+    table, *found = views(((rows, width), *matrices, *biases), theta)
+    table, w1, w2, w3, w4, b1, b2, b3, b4 = parameters([table, *(m.T for m in found[:4]), *found[4:]])
+    above, beside = torch.tril_indices(fields + 1, fields + 1, -1)
+
+    def loss(rows: Any) -> Any:
+        dense = f.linear(f.relu(f.linear(features[rows], w1, b1)), w2, b2)
+        vectors = torch.cat([dense.unsqueeze(1), f.embedding(ids[rows], table)], 1)
+        dots = torch.bmm(vectors, vectors.transpose(1, 2))[:, above, beside]
+        odds = f.linear(f.relu(f.linear(torch.cat([dense, dots], 1), w3, b3)), w4, b4)
+        return f.binary_cross_entropy_with_logits(odds.squeeze(1), clicked[rows])
+
+    return Twin([table, w1, w2, w3, w4], [b1, b2, b3, b4], loss)
 
 
 # The tasks, their twins, and how many times as many trainings a second there have to be.
-TASKS: dict[str, tuple[Callable[[BuiltinTask, np.ndarray], Twin], float]] = {"digits-mlp": (digits_mlp, 20.0)}
+TASKS: dict[str, tuple[Callable[[BuiltinTask, np.ndarray], Twin], float]] = {
+    "digits-mlp": (digits_mlp, 20.0),
+    "digits-cnn": (digits_cnn, 5.0),
+    "text-transformer": (text_transformer, 5.0),
+    "clicks-dlrm": (clicks_dlrm, 10.0),
+}
 
 
 def fused_adamw(twin: Twin) -> Any:
@@ -183,7 +278,7 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
-    names = arguments.tasks or list(TASKS)
+    names = arguments.tasks or [name for name in TASKS if name in FAMILIES]
     for name in names:
         get(name).train(CONFIG, 0, 5)  # compiles
     passed = [compare(name, arguments.rounds) for name in names]
