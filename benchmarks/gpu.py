@@ -1,8 +1,11 @@
 """AdamW on a GPU: against the card's own memory limit and against PyTorch's fused AdamW, measured in one run.
 
 Run it with `make bench-gpu`, or `python benchmarks/gpu.py` where numba-cuda and a CUDA build of PyTorch are installed;
-under 5 minutes, 5 GB of GPU memory. The machines this was written on have no GPU: it was not run on a card yet,
+under 5 minutes, 6 GB of GPU memory. The machines this was written on have no GPU: it was not run on a card yet,
 and the limits in the table are the project's goals, not results.
+
+The rows "bfloat16" (bfloat16 parameters and gradients, float32 master weights) and "adagrad, rows" (touched rows of an
+embedding table, ids sorted anew each step) have no goal yet: the first run on a card is to set one.
 
 Equal work: both sides update float32 parameters from gradients that stay where they are, and neither checks them
 (PyTorch never does; ours with on_nonfinite="ignore"). The row "raise" is the price of the default check. The memory
@@ -28,6 +31,7 @@ from optadvisor.kernels.rules.adam import M, S
 
 LARGE = 10**8
 MANY, SMALL = 150, 64
+TABLES, WIDTH, ROWS = (10**5, 10**6, 10**7), 64, 10**4
 TRAFFIC = 7 * 4  # bytes an element: reads p, g, m, s and writes p, m, s
 
 Row = tuple[str, float, str, float, float | None]  # work, ours in us, against, ratio, goal
@@ -87,6 +91,39 @@ def fused(torch: Any, count: int, size: int) -> Callable[[], object]:
     return step
 
 
+def touched(torch: Any, height: int) -> tuple[Any, Any, Any]:
+    """A table, and the ids and gradients of ROWS rows of it, some of them twice."""
+    draw = torch.Generator(device="cuda").manual_seed(0)
+    table = torch.randn(height, WIDTH, device="cuda", generator=draw)
+    ids = torch.randint(height, (ROWS,), device="cuda", generator=draw)
+    return table, ids, torch.randn(ROWS, WIDTH, device="cuda", generator=draw)
+
+
+def our_rows(torch: Any, height: int) -> Callable[[], object]:
+    table, ids, rows = touched(torch, height)
+    optimizer, grads = Optimizer("adagrad", [table], on_nonfinite="ignore"), [(ids, rows)]
+    return lambda: optimizer.step(grads)
+
+
+def torch_rows(torch: Any, height: int) -> Callable[[], object]:
+    table, ids, rows = touched(torch, height)
+    optimizer = torch.optim.Adagrad([table])
+
+    def step() -> None:
+        # A new tensor each time, as backward makes one: step would find a coalesced one sorted.
+        table.grad = torch.sparse_coo_tensor(ids[None], rows, table.shape, check_invariants=False)
+        optimizer.step()
+
+    return step
+
+
+def halved(torch: Any, size: int) -> Callable[[], object]:
+    """bfloat16 parameters and gradients; reads master, g, m, s and writes p, master, m, s: 28 bytes an element too."""
+    params, grads = ([a.bfloat16() for a in arrays] for arrays in tensors(torch, 1, size))
+    optimizer = Optimizer("adamw", params, on_nonfinite="ignore")
+    return lambda: optimizer.step(grads)
+
+
 def _copy_us(torch: Any, size: int) -> float:
     source = torch.empty(size * TRAFFIC // 8, device="cuda")  # half of the bytes: each is read and written
     target = torch.empty_like(source)
@@ -123,6 +160,16 @@ def rows(torch: Any, size: int) -> list[Row]:
     checked = median_us(torch, ours(torch, 1, size, on_nonfinite="raise"), 20)
     torch.cuda.empty_cache()
     print(f"adamw at {size:.0e}: {size * TRAFFIC / large / 1000:.0f} GB/s")
+    bfloat = median_us(torch, halved(torch, size), 20)
+    torch.cuda.empty_cache()
+
+    low, middle, high = TABLES
+    by_height = {}
+    for height in TABLES:
+        by_height[height] = median_us(torch, our_rows(torch, height), 20, inner=20)
+        torch.cuda.empty_cache()
+    sparse = median_us(torch, torch_rows(torch, middle), 20, inner=20)
+    torch.cuda.empty_cache()
 
     many = median_us(torch, ours(torch, MANY, SMALL), 20, inner=50)
     many_fused = median_us(torch, fused(torch, MANY, SMALL), 20, inner=50)
@@ -133,6 +180,15 @@ def rows(torch: Any, size: int) -> list[Row]:
         (f"adamw at {size:.0e}", large, "memory limit", best / large, 0.9),
         (f"adamw at {size:.0e}", large, "torch fused", large_fused / large, 1.0),
         (f'adamw at {size:.0e}, "raise"', checked, "torch fused, unchecked", large_fused / checked, None),
+        (f"adamw at {size:.0e}, bfloat16", bfloat, "our float32", large / bfloat, None),
+        (
+            f"adagrad, {ROWS:.0e} rows of {middle:.0e}",
+            by_height[middle],
+            "torch sparse",
+            sparse / by_height[middle],
+            None,
+        ),
+        (f"the same of {high:.0e}", by_height[high], f"of {low:.0e}", by_height[low] / by_height[high], None),
         (f"{MANY} tensors of {SMALL}", many, "torch fused", many_fused / many, 5.0),
         ("host time of a step, 1 tensor", one, "torch fused", one_fused / one, None),
         (f"host time of a step, {MANY} tensors", hundreds, "our 1 tensor", one / hundreds, None),

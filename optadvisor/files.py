@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -22,8 +23,10 @@ def home() -> Path:
 
 
 def file_name(task: str) -> str:
-    """A task's name as part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in task)
+    """A task's name as part of a file name. Of a function in a file, the last part and a hash: no two are the same."""
+    last = task.replace("\\", "/").rpartition("/")[2]
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in last)
+    return plain if last == task else f"{plain[:80]}-{hashlib.sha256(task.encode()).hexdigest()[:12]}"
 
 
 HOME_REMEDY = "set OPTADVISOR_HOME to a folder you may write in"

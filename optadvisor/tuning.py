@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from optadvisor.advisor import guide, settings
 from optadvisor.config import HYBRID
@@ -13,25 +14,30 @@ from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_count
 from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
-from optadvisor.studies.executors import Executor, places
+from optadvisor.studies.executors import Executor, places, processes
 from optadvisor.studies.executors.dask import Dask
-from optadvisor.studies.executors.threads import Threads, cores
+from optadvisor.studies.executors.processes import Processes
+from optadvisor.studies.executors.threads import InTurn, Threads, cores
 from optadvisor.studies.executors.workers import shared
 from optadvisor.studies.plan import EQUAL, HALVING
+from optadvisor.studies.space import Space
 from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
-from optadvisor.studies.tasks import Task, registry
+from optadvisor.studies.tasks import Task, function, registry
+from optadvisor.studies.tasks.builtin import BuiltinTask
+from optadvisor.studies.tasks.function import FunctionTask
 
 TRIALS = 50
 
 
 def tune(
-    task: str,
+    task: str | Callable[..., Any] | Task,
     *,
     trials: int | None = None,
     seed: int | None = None,
     optimizers: Iterable[str] = (),
     storage: str | None = None,
     jobs: int | None = None,
+    timeout: float | None = None,
     steps: int | None = None,
     resume: bool = False,
     sampler: str | None = None,
@@ -48,25 +54,30 @@ def tune(
 ) -> Result:
     """Search the best settings for a task and keep them as its tuned config.
 
-    task: name of a built-in task, such as digits-mlp or digits-mlp:batch=64. trials: search trials over all rules (50).
-    seed: of the whole study (0). optimizers: rules to search; by default every dense rule, and on sparse tasks ftrl and
-    a hybrid, in the order of the advice. storage: an Optuna URL or the path of a journal file; by default a journal in
-    the data folder. jobs: trainings at once, by default one a core. steps: length of a training, by default the task's.
-    resume: go on with the newest study of the task, whose plan is kept. sampler: tpe, gp, cmaes, qmc or random.
-    pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)} in place of the rules' own; fixed:
-    {"weight_decay": 0.1}, not searched; in a hybrid with the role in front (dense.lr). objectives: beside "value",
-    "steps" (to `target`) and "memory" (bytes of optimizer state); the best config is by value, `Result.pareto` has
-    the trade-offs. range_test: find each rule's scale of lr by short trainings first.
-    allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
-    `Result.standings` compares their best configs. executor: who trains: "local", this process; "workers", whoever
-    joins with `optadvisor worker`, and this process, the default where storage is a database server (jobs=0 leaves all
-    to the others); "dask", the cluster at the address `scheduler`. progress: called with the trials so far and the
-    number planned.
+    task: name of a built-in task, such as digits-mlp or digits-mlp:batch=64; FILE.py:FUNCTION, a function of your own,
+    `def objective(config, report, seed) -> float`, which is called in worker processes; or the function itself, which is
+    called in this process. trials: search trials over all rules (50). seed: of the whole study (0). optimizers: rules to
+    search; by default every dense rule, and on sparse tasks ftrl and a hybrid, in the order of the advice. storage: an
+    Optuna URL or the path of a journal file; by default a journal in the data folder. jobs: trainings at once, by
+    default one a core, of a function of your own one; of a function called in this process they are threads, which
+    share the interpreter's lock. timeout: seconds after which a training in a worker process is stopped and counts as
+    failed. steps: length of a training, by default the task's. resume: go on with the newest study of the task, whose
+    plan is kept. sampler: tpe, gp, cmaes, qmc or random. pruner: none, median or hyperband. ranges: {"lr": (1e-4, 1e-1)}
+    in place of the rules' own; fixed: {"weight_decay": 0.1}, not searched; in a hybrid with the role in front
+    (dense.lr). objectives: beside "value", "steps" (to `target`) and "memory" (bytes of optimizer state); the best
+    config is by value, `Result.pareto` has the trade-offs. range_test: find each rule's scale of lr by short trainings
+    first. allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
+    `Result.standings` compares their best configs. executor: who trains: "local", this process or children of it;
+    "workers", whoever joins with `optadvisor worker`, and this process, the default where storage is a database server
+    (jobs=0 leaves all to the others); "dask", the cluster at the address `scheduler`. progress: called with the trials
+    so far and the number planned.
 
-    Errors: InputError before any work starts; what finished is kept whatever happens later.
+    Errors: InputError before any work starts; TrialError where a function of your own raises what is no divergence;
+    StudyError where no config trains. What finished is kept whatever happens.
     """
     found = resolve(task)
     where = places.choose(executor, scheduler, storage, jobs)
+    _check_timeout(found, timeout, where)
     counts = {"trials": trials, "jobs": jobs, "steps": steps, "seed": seed}
     lowest = {"seed": 0, "jobs": 0 if where == places.WORKERS else 1}
     checked = {
@@ -81,13 +92,16 @@ def tune(
         "sampler": _known("sampler", sampler, searching.SAMPLERS),
         "pruner": _known("pruner", pruner, searching.PRUNERS),
         "ranges": {name: (float(low), float(high)) for name, (low, high) in ranges.items()} if ranges else None,
-        "fixed": dict(fixed) if fixed else None,
+        "fixed": {n: list(v) if isinstance(v, tuple) else v for n, v in fixed.items()} if fixed else None,
         "objectives": _objectives(found, objectives, target, pruner),
         "target": target,
         "range_test": range_test,
         "allocation": _known("allocation", allocation, (HALVING, EQUAL)),
+        "direction": found.direction if isinstance(found, FunctionTask) else None,
     }
     plan = _plan(found, asked)
+    if not resume:
+        _check_steps(found, plan)
     results.check()
     with storages.quiet_optuna(), contextlib.ExitStack() as stack:
         far = Dask(found.name, scheduler) if where == places.DASK and scheduler else None
@@ -101,34 +115,75 @@ def tune(
             places.check_pruner(where, plan.pruner)
         else:
             places.check_pruner(where, plan.pruner)
+            _check_steps(found, plan)
             name = study.create(kept, plan)
         stack.enter_context(storages.exclusive(name, storage, found.name, kept))
         if where == places.WORKERS:
-            slots = cores() if checked["jobs"] is None else checked["jobs"]
-            local = local_executor(found, slots) if slots else None
-            doer: Executor = stack.enter_context(shared(kept, name, found.name, local, slots, {}))
+            slots = default_jobs(found) if checked["jobs"] is None else checked["jobs"]
+            local = local_executor(found, slots, timeout) if slots else None
+            options = {} if timeout is None else {"timeout": timeout}
+            doer: Executor = stack.enter_context(shared(kept, name, found.name, local, slots, options))
+        elif where == places.LOCAL and isinstance(found, FunctionTask) and found.here and checked["jobs"] in (None, 1):
+            doer = InTurn(found)
         else:
-            doer = far or local_executor(found, checked["jobs"])
+            doer = far or local_executor(found, checked["jobs"], timeout)
         result = study.run(found, plan, name, kept, doer, progress)
         if plan.allocation == HALVING:  # a race compares; it does not take the place of what was tuned
             results.save(result)
         return result
 
 
-def contestants(task: str | Task, optimizers: Iterable[str] = ()) -> tuple[str, ...]:
+def contestants(task: str | Callable[..., Any] | Task, optimizers: Iterable[str] = ()) -> tuple[str, ...]:
     """The optimizers that a study of the task searches: those asked for, or those that follow from the advice."""
     found = resolve(task)
     return _chosen(found, optimizers) or _advised(found)
 
 
-def resolve(task: str | Task) -> Task:
-    """The task of a name."""
-    return registry.get(task) if isinstance(task, str) else task
+def resolve(task: str | Callable[..., Any] | Task) -> Task:
+    """The task of a name, of FILE.py:FUNCTION, or of a function."""
+    if isinstance(task, str):
+        return processes.find(task) if function.is_target(task) else registry.get(task)
+    if isinstance(task, BuiltinTask | FunctionTask) or hasattr(task, "refuses"):
+        return cast(Task, task)
+    if not callable(task):
+        raise InputError(f"task is {task!r}; it takes the name of a built-in task, FILE.py:FUNCTION, or a function")
+    return function.of(task)
 
 
-def local_executor(task: Task, jobs: int | None) -> Executor:
+def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -> Executor:
     """Does the trainings of a task in this process or in children of it, by default one a core."""
-    return Threads(task, jobs)
+    if isinstance(task, FunctionTask) and not task.here:
+        return Processes(task, jobs, timeout)
+    return Threads(task, jobs or default_jobs(task))
+
+
+def default_jobs(task: Task) -> int:
+    """Trainings at once: one a core; of a person's function one, which may need all cores, or all of a GPU's memory."""
+    return 1 if isinstance(task, FunctionTask) else cores()
+
+
+def _check_timeout(task: Task, timeout: object, where: str) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not 0 < float(timeout) < math.inf:
+        raise InputError(f"timeout is {timeout!r}; it takes seconds, more than 0, such as 90 or 0.5")
+    if not isinstance(task, FunctionTask) or task.here or where == places.DASK:
+        raise InputError(
+            f"timeout stops worker processes of this machine, and {task.name} is not trained in one: "
+            "leave it out, or give a function of your own as FILE.py:FUNCTION"
+        )
+
+
+def _check_steps(task: Task, plan: Plan) -> None:
+    """InputError where a function lacks its steps, or the range test cannot shorten a training."""
+    if not isinstance(task, FunctionTask):
+        return
+    if task.facts.needs_steps and plan.steps is None:
+        raise InputError(f"{task.name} has a parameter steps: give --steps, or write STEPS = 1000 in its file")
+    if plan.range_test and not task.facts.takes_steps:
+        raise InputError(
+            f"the range test trains for a few steps only: give {task.name} a parameter steps, or leave it out"
+        )
 
 
 def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
@@ -136,7 +191,11 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     order = asked["optimizers"] or _advised(task)
     groups = guide.hybrid_groups(task.profile) if HYBRID in order else {}
     given = {name: value for name, value in asked.items() if value is not None}
-    own = {"task": task.name, "optimizers": order, "hybrid": groups}
+    own: dict[str, Any] = {"task": task.name, "optimizers": order, "hybrid": groups}
+    if isinstance(task, FunctionTask):
+        ranges, fixed = given.get("ranges", {}), given.get("fixed", {})
+        more = task.space([Space.of(name, **groups) for name in order], {*ranges, *fixed})
+        own |= {"ranges": {**more[0], **ranges}, "fixed": {**more[1], **fixed}}
     plan = Plan(**{"trials": TRIALS, "seed": 0, "steps": task.steps, **given, **own})
     searching.check(plan.sampler)
     spaces = plan.spaces()  # refuses ranges and fixed values that no rule has
@@ -181,6 +240,8 @@ def _chosen(task: Task, optimizers: Iterable[str]) -> tuple[str, ...]:
 def _same(name: str, plan: Plan, asked: Mapping[str, object]) -> None:
     for field, value in asked.items():
         have = getattr(plan, field)
+        if isinstance(value, Mapping):  # a function's file may have added to these
+            have = {name: have.get(name) for name in value}
         if value is not None and value != have:
             raise InputError(
                 f"study {name} was started with {field} {have!r}, not {value!r}: "

@@ -16,9 +16,9 @@ from optadvisor.quantities import parse_count
 from optadvisor.studies import storage as storages
 from optadvisor.studies.database import Patience, is_database
 from optadvisor.studies.executors.jobqueue import RUNNING, Opened, Queue, opened
-from optadvisor.studies.executors.threads import cores
 from optadvisor.studies.executors.worker import Worker, own_name
-from optadvisor.tuning import local_executor, resolve
+from optadvisor.studies.tasks.function import task_name
+from optadvisor.tuning import default_jobs, local_executor, resolve
 
 LOOK = 1.0  # seconds between two looks for a study that is not there yet
 
@@ -47,15 +47,17 @@ def work(
     """Take trainings of a study from its storage, do them and put their records there, until the study ends.
 
     storage: the URL that tune was given. study: its name (digits-mlp#3), which may have ended or not be there yet; or
-    the name of a task, for its newest study that runs. jobs: trainings at once, by default one a core. idle: seconds
-    without a training after which to stop; by default only the end of the study counts. progress: called with the name
-    of the study and the trainings done. What runs when this is interrupted is left to other workers.
+    the name of a task, for its newest study that runs. jobs: trainings at once, by default one a core, of a person's
+    function one. idle: seconds without a training after which to stop; by default only the end of the study counts.
+    progress: called with the name of the study and the trainings done. What runs when this is interrupted is left to
+    other workers.
 
     Errors: InputError where the storage cannot be opened; once it was, it is waited for.
     """
     if not is_database(storage):
         raise InputError(f"a worker takes its trainings from a database, and {storage!r} is no URL of one")
-    slots = cores() if jobs is None else parse_count(jobs, "jobs", 1)
+    given = None if jobs is None else parse_count(jobs, "jobs", 1)
+    study = task_name(study)
     began, done, name = time.monotonic(), 0, None
     with storages.quiet_optuna():
         kept = _wait_for(storage, study, idle)
@@ -65,7 +67,10 @@ def work(
             if now.study == name:
                 break  # nothing to do in it for too long
             name = now.study
-            worker = Worker(Queue(kept, name), local_executor(resolve(now.task), slots), slots, own_name())
+            task = resolve(now.task)
+            slots = given or default_jobs(task)
+            executor = local_executor(task, slots, now.options.get("timeout"))
+            worker = Worker(Queue(kept, name), executor, slots, own_name())
 
             def moved(name: str = name) -> bool:
                 there = patience(lambda: _running(kept, study))

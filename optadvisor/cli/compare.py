@@ -62,10 +62,11 @@ def command(
         check(plot)
     from optadvisor.tuning import contestants
 
-    chosen = contestants(task, optimizers)
+    found = resolve(task)
+    chosen = contestants(found, optimizers)
     with running(task, storage, "compare"), progress_of(quiet) as progress:
         result = tune(
-            task,
+            found,
             trials=trials * len(chosen),
             seed=seed,
             optimizers=chosen,
@@ -79,11 +80,11 @@ def command(
     if plot:
         from optadvisor.studies.plotting import draw
 
-        draw(result.trials, resolve(task).metric, plot, result.standings)
+        draw(result.trials, result.metric, plot, result.standings)
     if output == "json":
         print_json(to_dict(result))
     else:
-        show(result, resolve(task).metric)
+        show(result)
     return 0
 
 
@@ -98,13 +99,14 @@ def to_dict(result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "seed": result.seed,
         "seeds": result.seeds,
+        "direction": result.direction,
         "standings": [
             {
                 "optimizer": s.optimizer,
-                "value": _none(s.mean),
-                "interval": [_none(end) for end in interval(s.values)],
+                "value": _none(statistics.fmean(s.shown)),
+                "interval": [_none(end) for end in interval(s.shown)],
                 "behind": [_none(end) for end in behind(s, first)] if s is not first else None,
-                "values": [_none(value) for value in s.values],
+                "values": [_none(value) for value in s.shown],
                 "config": s.trial.record.config.to_dict(),
             }
             for s in result.standings
@@ -124,7 +126,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def behind(standing: Standing, first: Standing) -> tuple[float, float]:
-    """The 95% interval of the difference to the winner, seed by seed: the seeds are the same for both."""
+    """The 95% interval of how much worse than the winner it is, seed by seed: the seeds are the same for both."""
     return interval([a - b for a, b in zip(standing.values, first.values, strict=True)])
 
 
@@ -132,18 +134,20 @@ def _none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def show(result: Result, metric: str) -> None:
+def show(result: Result) -> None:
     page, first = Page(), result.standings[0]
     seeds = len(result.seeds)
-    page.line(f"{result.task}: {metric} of each rule's best config, mean of {seeds} fresh seeds (95% interval)", "bold")
+    page.line(
+        f"{result.task}: {result.metric} of each rule's best config, mean of {seeds} fresh seeds (95% interval)", "bold"
+    )
     page.line()
     wide = max(len(s.optimizer) for s in result.standings)
     for standing in result.standings:
         if not math.isfinite(standing.mean):
             text = "diverged on a fresh seed"
         else:
-            low, high = interval(standing.values)
-            text = f"{standing.mean:<9.4g} ({low:.4g} to {high:.4g})"
+            low, high = interval(standing.shown)
+            text = f"{statistics.fmean(standing.shown):<9.4g} ({low:.4g} to {high:.4g})"
             if standing is not first:
                 low, high = behind(standing, first)
                 text += "  level with the winner" if low <= 0 <= high else f"  behind by {low:.2g} to {high:.2g}"

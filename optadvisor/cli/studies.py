@@ -13,6 +13,7 @@ from optadvisor.files import write_whole
 from optadvisor.kernels.errors import InputError
 from optadvisor.studies import browsing
 from optadvisor.studies.storage import quiet_optuna
+from optadvisor.studies.tasks.task import shown
 
 _storage = click.option("--storage", help="Optuna storage URL, or a journal file.  [default: all of the data folder]")
 
@@ -42,7 +43,7 @@ def list_command(storage: str | None = None, output: str = "text") -> None:
     for kept in found:
         line = f"{kept.name:<{wide}}  {len(kept.trials)} of {kept.plan.trials} trials"
         if kept.best:
-            line += f", best {kept.best[1].user_attrs['value']:.4g} ({kept.best[0]})"
+            line += f", best {kept.value(kept.best[1]):.4g} ({kept.best[0]})"
         if kept.last:
             line += f", {kept.last:%Y-%m-%d %H:%M}"
         page.line(line, hang=wide + 2)
@@ -69,7 +70,7 @@ def show(name: str, storage: str | None, output: str) -> None:
     for optimizer, trial in sorted(done, key=lambda item: item[1].user_attrs["value"])[:5]:
         searched = ", ".join(f"{key} {value:.3g}" for key, value in trial.params.items())
         page.line(
-            f"{trial.user_attrs['value']:.4g}  trial {trial.user_attrs['number']}, {optimizer}: {searched}",
+            f"{kept.value(trial):.4g}  trial {trial.user_attrs['number']}, {optimizer}: {searched}",
             indent=2,
             hang=8,
         )
@@ -119,7 +120,7 @@ def _summary(kept: browsing.Kept) -> dict[str, Any]:
         "planned": kept.plan.trials,
         "best": None
         if best is None
-        else {"optimizer": best[0], "value": best[1].user_attrs["value"], "params": best[1].params},
+        else {"optimizer": best[0], "value": kept.value(best[1]), "params": best[1].params},
         "seed": kept.plan.seed,
         "last": kept.last.isoformat(timespec="seconds") if kept.last else None,
         "storage": kept.place,
@@ -129,6 +130,7 @@ def _summary(kept: browsing.Kept) -> dict[str, Any]:
 def _rule(kept: browsing.Kept, optimizer: str) -> str:
     own = [trial.user_attrs for name, trial in kept.trials if name == optimizer]
     values = [attrs["value"] for attrs in own if attrs["state"] == "complete"]
-    states = {state: sum(attrs["state"] == state for attrs in own) for state in ("diverged", "pruned")}
+    states = {state: sum(attrs["state"] == state for attrs in own) for state in ("diverged", "pruned", "failed")}
     rest = "".join(f", {count} {state}" for state, count in states.items() if count)
-    return (f"best {min(values):.4g} of " if values else "") + f"{len(own)} trials{rest}"
+    best = shown(min(values), kept.plan.direction) if values else None
+    return (f"best {best:.4g} of " if values else "") + f"{len(own)} trials{rest}"

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 from optuna.exceptions import StorageInternalError
 
-from optadvisor.cli.options import Count, Name, output_format
+from optadvisor.cli.options import Count, Fixed, Name, Number, Range, Seconds, once, output_format
 from optadvisor.cli.printing import Page, print_json
 from optadvisor.cli.recommend import settings
 from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
-from optadvisor.studies.executors import JobError
+from optadvisor.quantities import show_bytes
+from optadvisor.studies.executors import JobError, TrialError
+from optadvisor.studies.executors.job import rates
 from optadvisor.studies.executors.places import PLACES
+from optadvisor.studies.searching import PRUNERS, SAMPLERS
 from optadvisor.studies.storage import without_password
-from optadvisor.studies.study import Progress, Result, StudyError, Trial
-from optadvisor.studies.tasks import registry
+from optadvisor.studies.study import OBJECTIVES, Progress, Result, StudyError, Trial
+from optadvisor.studies.tasks.task import MAXIMIZE
 from optadvisor.tuning import TRIALS, tune
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log
+MOST = 5  # failed trials and trade-offs that the page shows
 
 
-@click.command("tune", epilog="Example: optadvisor tune digits-mlp --trials 100 --seed 0")
+def _listed(known: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}, {what}" for name, what in known.items())
+
+
+@click.command(
+    "tune",
+    epilog="Examples: optadvisor tune digits-mlp --trials 100 --seed 0; "
+    "optadvisor tune train.py:objective --set lr=1e-4..1e-1 --fix weight_decay=0.1 --timeout 600",
+)
 @click.argument("task")
 @click.option(
     "--optimizer",
@@ -46,7 +59,7 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log
 @click.option(
     "--jobs",
     type=Count(0),
-    help="Trainings at once, in this process; 0 leaves all to other workers.  [default: one a core]",
+    help="Trainings at once, on this machine; 0 leaves all to other workers.  [default: one a core; one of FILE.py's]",
 )
 @click.option(
     "--executor",
@@ -55,7 +68,39 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log
     "[default: workers where --storage is a database server, else local]",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Scheduler of the Dask cluster, as tcp://HOST:8786.")
+@click.option(
+    "--timeout",
+    type=Seconds(),
+    help="Stop a training of FILE.py:FUNCTION that takes longer; it counts as failed.  [default: never]",
+)
 @click.option("--steps", type=Count(), help="Updates in a training.  [default: the task's]")
+@click.option("--sampler", type=Name(SAMPLERS), help=f"How settings are drawn: {_listed(SAMPLERS)}.  [default: tpe]")
+@click.option("--pruner", type=Name(PRUNERS), help=f"Which trainings end early: {_listed(PRUNERS)}.  [default: none]")
+@click.option(
+    "--set",
+    "ranges",
+    type=Range(),
+    multiple=True,
+    help="Search NAME in this range, for all rules that have it: --set lr=1e-4..1e-1; in a hybrid dense.lr.",
+)
+@click.option(
+    "--fix",
+    "fixed",
+    type=Fixed(),
+    multiple=True,
+    help="Do not search NAME: --fix weight_decay=0.1, --fix amsgrad=true, --fix betas=0.9,0.95.",
+)
+@click.option(
+    "--objective",
+    "objectives",
+    type=Name(OBJECTIVES),
+    multiple=True,
+    help="Minimise this beside the value: --objective steps (to --target), --objective memory.",
+)
+@click.option("--target", type=Number(), help="The value that --objective steps counts the steps to.")
+@click.option(
+    "--range-test", is_flag=True, help="Find each rule's scale of lr by short trainings first, and search around it."
+)
 @click.option("--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @output_format
@@ -68,14 +113,23 @@ def command(
     jobs: int | None,
     executor: str | None,
     scheduler: str | None,
+    timeout: float | None,
     steps: int | None,
+    sampler: str | None,
+    pruner: str | None,
+    ranges: tuple[tuple[str, tuple[float, float]], ...],
+    fixed: tuple[tuple[str, Any], ...],
+    objectives: tuple[str, ...],
+    target: float | None,
+    range_test: bool,
     resume: bool,
     quiet: bool,
     output: str,
 ) -> int:
     """Search the best settings for TASK in a real study, and keep the best as its tuned config.
 
-    TASK is the name of a built-in task (optadvisor tasks lists them).
+    TASK is the name of a built-in task (optadvisor tasks lists them), or FILE.py:FUNCTION for a training of your own:
+    def objective(config, report, seed) that returns the value to minimise.
     """
     with running(task, storage, "tune"), progress_of(quiet) as progress:
         result = tune(
@@ -85,7 +139,15 @@ def command(
             optimizers=optimizers,
             storage=storage,
             jobs=jobs,
+            timeout=timeout,
             steps=steps,
+            sampler=sampler,
+            pruner=pruner,
+            ranges=once(ranges, "--set"),
+            fixed=once(fixed, "--fix"),
+            objectives=objectives,
+            target=target,
+            range_test=range_test or None,
             resume=resume,
             executor=executor,
             scheduler=scheduler,
@@ -108,6 +170,8 @@ def running(task: str, storage: str | None, name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo(f"Interrupted: finished trials are kept. Go on with: {again}", err=True)
         raise click.exceptions.Exit(1) from None
+    except TrialError as error:
+        raise click.ClickException(f"{error}; finished trials are kept: when it is mended, {again} goes on") from error
     except (StudyError, JobError) as error:
         raise click.ClickException(str(error)) from error
     except (OSError, StorageInternalError) as error:
@@ -143,7 +207,7 @@ def _bar() -> Iterator[Progress]:
         TextColumn("{task.description}"),
     ]
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        job = bar.add_task("compiling", total=None)
+        job = bar.add_task("starting", total=None)
 
         def progress(done: Sequence[Trial], planned: int) -> None:
             bar.update(job, total=planned, completed=len(done), description=_best(done))
@@ -165,39 +229,76 @@ def _lines() -> Progress:
 
 def _best(done: Sequence[Trial]) -> str:
     best = min(done, key=lambda trial: trial.record.value)
-    return f"best {best.record.value:.4g} ({best.optimizer})"
+    return f"best {best.value:.4g} ({best.optimizer})"
 
 
 def show(result: Result) -> None:
     """The study for reading: the winner, how the rules did, what to do next."""
-    page, task = Page(), registry.get(result.task)
+    page = Page()
     spread = f"{result.value:.4g} +- {result.std:.2g} over {len(result.seeds)} fresh seeds"
-    page.line(f"Best: {result.best.optimizer}, {task.metric} {spread}", "bold green")
-    figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.metrics.items())
-    page.line(f"{figures} (means)", "dim")
+    page.line(f"Best: {result.best.optimizer}, {result.metric} {spread}", "bold green")
+    if result.metrics:
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.metrics.items())
+        page.line(f"{figures} (means)", "dim")
     page.heading("Settings")
     page.rows(settings(result.best))
-    page.heading(f"Best trial of each rule, one seed each ({task.metric})")
-    names = sorted({t.optimizer for t in result.trials}, key=lambda n: min(_values(result, n)))
-    page.rows([(name, _rule_line(result, name)) for name in names])
+    if len(result.objectives) > 1:
+        _trade_offs(page, result)
+    better = ", higher is better" if result.direction == MAXIMIZE else ""
+    page.heading(f"Best trial of each rule, one seed each ({result.metric}{better})")
+    best = {name: _best_of(result, name) for name in dict.fromkeys(trial.optimizer for trial in result.trials)}
+    ranked = sorted(best, key=lambda name: best[name].record.value)
+    page.rows([(name, _rule_line(result, best[name])) for name in ranked])
     page.heading("Study")
-    diverged = sum(trial.record.diverged for trial in result.trials)
-    counts = (
-        f"{len(result.trials)} trials ({diverged} diverged) and {result.runs - len(result.trials)} confirmation runs"
-    )
-    page.line(f"{result.study}, seed {result.seed}: {counts} in {result.seconds:.1f} s", indent=2)
+    page.line(f"{result.study}, seed {result.seed}: {_counts(result)} in {result.seconds:.1f} s", indent=2)
+    failed = [trial for trial in result.trials if trial.record.failed]
+    for trial in failed[:MOST]:
+        page.line(f"trial {trial.number} ({rates(trial.record.config)}): {trial.record.message}", "dim", 2, 2)
+    if len(failed) > MOST:
+        page.line(f"and {len(failed) - MOST} more that failed", "dim", 2)
     page.heading("Next")
-    page.rows([(f"optadvisor config {result.task} --framework torch", "the tuned config as PyTorch code")])
+    page.rows([(f"optadvisor config {shlex.quote(result.task)} --framework torch", "the tuned config as PyTorch code")])
 
 
-def _values(result: Result, optimizer: str) -> list[float]:
-    return [trial.record.value for trial in result.trials if trial.optimizer == optimizer]
+def _best_of(result: Result, optimizer: str) -> Trial:
+    """The best trial of a rule that ran to its end, or whatever it has."""
+    own = [trial for trial in result.trials if trial.optimizer == optimizer]
+    return min(own, key=lambda trial: (trial.record.state != "complete", trial.record.value))
 
 
-def _rule_line(result: Result, optimizer: str) -> str:
-    best = min((t for t in result.trials if t.optimizer == optimizer), key=lambda t: t.record.value)
-    count = len(_values(result, optimizer))
-    return (
-        f"{best.record.value:.4f} at lr {best.record.config.hyperparameters['lr']:.2g} after {count} "
-        f"trial{'' if count == 1 else 's'}"
-    )
+def _rule_line(result: Result, best: Trial) -> str:
+    count = sum(trial.optimizer == best.optimizer for trial in result.trials)
+    after = f"after {count} trial{'' if count == 1 else 's'}"
+    if best.record.state != "complete":
+        return f"{best.record.state} {after}"
+    rate = rates(best.record.config).removeprefix(f"{best.optimizer}, ")
+    return f"{best.value:.4f} at {rate} {after}"
+
+
+def _counts(result: Result) -> str:
+    states = [trial.record.state for trial in result.trials]
+    parts = [f"{states.count('diverged')} diverged"]
+    parts += [f"{states.count(state)} {state}" for state in ("pruned", "failed") if state in states]
+    return f"{len(states)} trials ({', '.join(parts)}) and {result.runs - len(states)} confirmation runs"
+
+
+def _trade_offs(page: Page, result: Result) -> None:
+    """The trials that no other one beats in all objectives, as a table."""
+    names = [result.metric if name == "value" else name for name in result.objectives]
+    table = [["trial", *names, "optimizer"]]
+    for trial, values in result.pareto[:MOST]:
+        cells = [
+            show_bytes(int(value)) if name == "memory" else f"{value:.4g}" if math.isfinite(value) else "never"
+            for name, value in zip(result.objectives, values, strict=True)
+        ]
+        table.append([str(trial.number), *cells, rates(trial.record.config)])
+    page.heading(f"Trade-offs: {len(result.pareto)} trials that no other one beats in all of {_and(names)}")
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        page.line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), indent=2)
+    if len(result.pareto) > MOST:
+        page.line(f"and {len(result.pareto) - MOST} more: --format json has them all", "dim", 2)
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

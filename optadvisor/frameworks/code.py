@@ -64,7 +64,8 @@ def _header(config: OptimizerConfig, what: str) -> str:
         lines.append(
             f"Tuned on {origin['task']} (study {origin['study']}, seed {origin['seed']}, {origin['steps']} steps):"
         )
-        lines.append(f"mean over {len(origin['seeds'])} fresh seeds {origin['value']:.4g}, lower is better.")
+        better = "higher" if origin.get("direction") == "maximize" else "lower"
+        lines.append(f"mean over {len(origin['seeds'])} fresh seeds {origin['value']:.4g}, {better} is better.")
     return "\n".join([*lines, '"""'])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optadvisor.kernels.cuda.arrays import DeviceArray, device_array
+from optadvisor.kernels.cuda.arrays import HALVES, DeviceArray, device_array, dtype_name
 from optadvisor.kernels.errors import InputError
 
 Array = NDArray[Any]
@@ -85,8 +85,12 @@ def parameter_leaves(params: Parameters) -> Iterator[Leaf]:
             raise InputError(
                 f"{name} is {type(given).__name__}; it takes a NumPy array, or one on a GPU with __cuda_array_interface__"
             )
-        if array.dtype not in (np.float32, np.float64):
-            raise InputError(f"{name} is {array.dtype}; parameters are float32 or float64: use .astype(numpy.float32)")
+        on_device = isinstance(array, DeviceArray)
+        if array.dtype not in (np.float32, np.float64) and not (on_device and array.dtype in HALVES):
+            half = "" if on_device or array.dtype.itemsize != 2 else " (float16 and bfloat16 only on a GPU)"
+            raise InputError(
+                f"{name} is {dtype_name(array.dtype)}; parameters are float32 or float64{half}: use .astype(numpy.float32)"
+            )
         if isinstance(array, np.ndarray):
             library, contiguous, writeable = "numpy", array.flags.c_contiguous, array.flags.writeable
         else:

@@ -11,6 +11,7 @@ import numpy as np
 
 from optadvisor.kernels import loops
 from optadvisor.kernels.arrays import Array, Leaf, address, aligned_zeros
+from optadvisor.kernels.cuda.arrays import arithmetic
 from optadvisor.kernels.errors import unknown
 from optadvisor.kernels.rules import Form, Rule
 from optadvisor.kernels.rules.record import Value, flatten
@@ -33,7 +34,7 @@ class Group:
     leaves: list[Leaf]
     positions: list[int]  # of the leaves in the optimizer's flat order
     ema_decay: float | None = None
-    sparse: list[tuple[int, Array, Array]] = field(default_factory=list)  # (leaf, ids, rows) of this step
+    sparse: list[tuple[int, Any, Any]] = field(default_factory=list)  # (leaf, ids, rows) of this step
 
     def __post_init__(self) -> None:
         where = f"{self.rule.id}" + (f" ({self.role} group)" if self.role else "")
@@ -46,26 +47,25 @@ class Group:
         self.form: Form = pick(self.hyperparameters, self.convention)
         flat = flatten(self.hyperparameters)
         self.lr = flat["lr"]
-        self.dtype: np.dtype[Any] = self.leaves[0].array.dtype if self.leaves else np.dtype(np.float32)
+        self.dtype = arithmetic(self.leaves[0].array.dtype if self.leaves else np.float32)
         sizes = np.array([leaf.array.size for leaf in self.leaves], dtype=np.int64)
         ends = np.cumsum(-(-sizes // _ALIGN) * _ALIGN)
         self.table = np.zeros((len(self.leaves), loops.COLUMNS), dtype=np.int64)
         self.table[:, loops.PARAMETER] = [address(leaf.array) for leaf in self.leaves]
         self.table[:, loops.SIZE] = sizes
         self.table[1:, loops.START] = ends[:-1]
-        averages = 0 if self.ema_decay is None else 1
         width = int(ends[-1]) if self.leaves else 0
         self.rows = [leaf.array.shape[0] if leaf.array.ndim else 1 for leaf in self.leaves]
-        self.memory = [aligned_zeros(len(self.form.row_states), rows, self.dtype) for rows in self.rows]
         self.table[:, loops.ROWS] = self.rows
-        self.table[:, loops.MEMORY] = [address(memory) for memory in self.memory]
         self.numbers = np.array([1.0, self.lr, self.sign, 0.0, 0.0, 0.0, *(flat[n] for n in self.form.arguments)])
         self.scalar = cast(Any, self.dtype.type)
-        self._allocate(len(self.form.states) + averages, width)
+        self._allocate(len(self.form.states) + len(self.copies), width)
 
     def _allocate(self, rows: int, width: int) -> None:
         """Memory for the states, and the kernel that works on it."""
         self.states = aligned_zeros(rows, width, self.dtype)
+        self.memory = [aligned_zeros(len(self.form.row_states), rows, self.dtype) for rows in self.rows]
+        self.table[:, loops.MEMORY] = [address(memory) for memory in self.memory]
         self.kernel: Callable[[Array, Array, Array, int], int] = loops.table(self.form, self.scalar).function
 
     @property
@@ -84,9 +84,9 @@ class Group:
             if state.initial is not None:
                 for i in range(len(self.leaves)):
                     self.load(k, i, state.start(self.value(i), flat))
-        if self.ema_decay is not None:
+        for k in range(len(self.form.states) + len(self.form.row_states), len(self.kept_names)):
             for i in range(len(self.leaves)):
-                self.load(len(self.form.states) + len(self.form.row_states), i, self.value(i))
+                self.load(k, i, self.value(i))
 
     def bind(self, i: int, gradient: Array | tuple[Array, Array]) -> None:
         """Take the gradient of the i-th parameter: an array, or (ids, rows)."""
@@ -139,10 +139,14 @@ class Group:
         return array
 
     @property
+    def copies(self) -> list[str]:
+        """What is kept beside the rule's states and begins as a copy of the parameters."""
+        return [] if self.ema_decay is None else [AVERAGE]
+
+    @property
     def kept_names(self) -> list[str]:
-        """What is kept of a parameter: states, states by row, and the average."""
-        names = [state.name for state in (*self.form.states, *self.form.row_states)]
-        return names if self.ema_decay is None else [*names, AVERAGE]
+        """What is kept of a parameter: states, states by row, and copies."""
+        return [state.name for state in (*self.form.states, *self.form.row_states)] + self.copies
 
     def kept_shape(self, k: int, i: int) -> tuple[int, ...]:
         """The shape of the k-th of `kept_names` of the i-th parameter."""
@@ -162,12 +166,16 @@ class Group:
         first, rows = len(self.form.states), len(self.form.row_states)
         return self.memory[i][k - first] if first <= k < first + rows else self.state(k if k < first else first, i)
 
-    def lookahead(self, i: int, lr: float) -> Array:
+    def lookahead(self, i: int, lr: float) -> Any:
         """The point where the i-th parameter's gradient is wanted, a new array."""
         point = self.value(i).copy()
         if self.form.lookahead:
             scale = self.scalar(lr * flatten(self.hyperparameters)["momentum"])
             point -= scale * self.saved(0, i)
+        return self.exported(point)
+
+    def exported(self, point: Array) -> Any:
+        """A new array where the parameters are."""
         return point
 
     def state(self, k: int, i: int) -> Array:
@@ -176,15 +184,14 @@ class Group:
         start = int(self.table[i, loops.START])
         return self.states[k, start : start + array.size].reshape(array.shape)
 
-    def evaluated(self, i: int) -> Array:
+    def evaluated(self, i: int) -> Any:
         """The weights to use of the i-th parameter, a new array: the parameter's, where the form names no others."""
         if self.form.evaluation is None:
             return self.lookahead(i, 0.0)  # at a learning rate of 0 that is a copy, in the parameter's own memory
         flat = flatten(self.hyperparameters)
-        states = [self.state(k, i) for k in range(len(self.form.states))]
+        states = [self.saved(k, i) for k in range(len(self.form.states))]
         values = (flat[name] for name in self.form.evaluation_arguments)
-        point: Array = np.asarray(self.form.evaluation(self.leaves[i].array, states, *values))
-        return point
+        return self.exported(np.asarray(self.form.evaluation(self.value(i), states, *values)))
 
     def average(self, i: int) -> Array:
         """The moving average of the i-th parameter, a view."""

@@ -21,7 +21,7 @@ from optadvisor.kernels.arrays import (
     structure,
     walk,
 )
-from optadvisor.kernels.cuda.arrays import DeviceArray, device_array, stream_handle
+from optadvisor.kernels.cuda.arrays import DeviceArray, arithmetic, device_array, dtype_name, stream_handle
 from optadvisor.kernels.errors import InputError, NonFiniteGradient, unknown
 from optadvisor.kernels.group import Group
 from optadvisor.kernels.rules import RULES, Rule
@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 
 ON_NONFINITE = ("raise", "skip", "ignore")
 DEVICES = ("cpu", "cuda")
-_GROUP_KEYS = ("params", "rule", "convention", "maximize")
+_GROUP_KEYS = ("params", "rule", "convention", "maximize", "schedule")
 
 
 class Optimizer:
     """Update parameters in place by one of the rules of `optadvisor.kernels.RULES`.
 
     rule: id such as "adamw". params: a list or dict of float32 or float64 NumPy arrays, C-contiguous, of any shape
-    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch); or groups, a list of
-    dicts {"params": ..., "rule": ..., hyperparameters}. hyperparameters: the rule's keywords (`optadvisor explain RULE`
+    including () and (0,), or arrays on a GPU with `__cuda_array_interface__` (CuPy, numba, torch), there also
+    float16 or bfloat16 with float32 master weights in the state; or groups, a list of
+    dicts {"params": ..., "rule": ..., "schedule": ..., hyperparameters}, where a schedule is a `kernels.Schedule` or its
+    dict, with the step counts it needs, and lr its peak. hyperparameters: the rule's keywords (`optadvisor explain RULE`
     lists them). convention: whose form of the rule, "pytorch" where nothing is said; groups of other rules share it
     where their rule has it. on_nonfinite: what a NaN or Inf in a gradient does:
     "raise" NonFiniteGradient before anything changes, "skip" the step, or "ignore" (no check). maximize: go up
@@ -89,6 +91,7 @@ class Optimizer:
                     {**inherited, **keywords},
                     given.get("convention", shared),
                     [i for i, leaf in enumerate(self._leaves) if leaf.path[0] == number],
+                    _schedule(given["schedule"], f"params[{number}]") if "schedule" in given else None,
                     maximize=given.get("maximize", maximize),
                 )
         else:
@@ -209,7 +212,7 @@ class Optimizer:
 
         def kind(i: int) -> tuple[str, bool]:
             array = self._leaves[i].array
-            return str(array.dtype), rule.vector_form is not None and array.ndim != 2
+            return dtype_name(array.dtype), rule.vector_form is not None and array.ndim != 2
 
         members = [[i for i in positions if kind(i) == one] for one in sorted({kind(i) for i in positions})] or [[]]
         return [
@@ -255,8 +258,9 @@ class Optimizer:
     def step(self, grads: Parameters, lr: float | None = None, *, grad_scale: float = 1.0) -> bool:
         """One update of every parameter; True, or False where on_nonfinite="skip" skipped it.
 
-        grads: arrays in the structure of `params`, same shapes and dtypes; they are not written. For an embedding
-        table it may be (ids, rows): (m,) integers and (m, width) gradients of these rows; repeated ids are summed.
+        grads: arrays in the structure of `params`, same shapes and dtypes (on a GPU float32, float16 and bfloat16 mix);
+        they are not written. For an embedding table it may be (ids, rows): (m,) integers and (m, width) gradients of
+        these rows; repeated ids are summed.
         lr: learning rate of this step alone, for all groups, in place of the groups' own and their schedules.
         grad_scale: what the gradients are divided by first: loss scale times accumulated mini-batches.
         """
@@ -324,8 +328,14 @@ class Optimizer:
     def _locate(self) -> tuple[Group, int]:
         """Which gradient it was, for the message: the device says only that there is one."""
         for group in self._active:
+            for i, ids, _ in group.sparse:
+                leaf = group.leaves[i]
+                _refuse_outside(ids.copy_to_host(), "grads" + leaf.name.removeprefix("params"), leaf)
+        for group in self._active:
             for i, position in enumerate(group.positions):
-                if self.on_nonfinite == "skip" or not np.isfinite(self._gradients[position].copy_to_host()).all():
+                gradient = self._gradients[position]
+                values = gradient[1] if isinstance(gradient, tuple) else gradient
+                if self.on_nonfinite == "skip" or not np.isfinite(values.copy_to_host()).all():
                     return group, i
         raise NonFiniteGradient(
             "a gradient held NaN or Inf and was overwritten before it could be named: work of another stream? "
@@ -403,7 +413,7 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state_dict. InputError, and nothing changed, where rule, names, shapes or dtypes differ.
 
-        Hyperparameters stay those of this optimizer: they may be changed on purpose between runs.
+        Hyperparameters and schedules stay those of this optimizer: they may be changed on purpose between runs.
         """
         self.steps_done = saving.load_state_dict(state, self.groups)
         self._initialised = True
@@ -451,7 +461,8 @@ class Optimizer:
         # The same torch tensor may point to other memory than before; the rest keep theirs as long as they live.
         self._watched = [
             (tensor, address(array))
-            for tensor, array in zip(given, gradients, strict=True)
+            for one, gradient in zip(given, gradients, strict=True)
+            for tensor, array in (zip(one, gradient, strict=True) if isinstance(one, tuple) else [(one, gradient)])
             if self._session is not None and hasattr(tensor, "data_ptr")
         ]
 
@@ -471,6 +482,14 @@ class Optimizer:
             raise InputError(f"ema_decay would touch every row of {name}, whose gradient is (ids, rows): leave it out")
 
 
+def _schedule(given: Any, where: str) -> Schedule:
+    try:
+        return (given if isinstance(given, Schedule) else Schedule.from_dict(given)).resolve()
+    except InputError as error:
+        # Here nothing passes total_steps: the schedule itself carries it.
+        raise InputError(f"{where}: {str(error).replace('pass total_steps', 'add total_steps to it')}") from None
+
+
 def _number(name: str, value: Any, fits: Any, expected: str) -> float | None:
     if value is None:
         return None
@@ -483,7 +502,9 @@ def _number(name: str, value: Any, fits: Any, expected: str) -> float | None:
 def _checked(gradient: Any, name: str, leaf: Leaf) -> Any:
     """A gradient that fits its parameter: a contiguous array, or (ids, rows)."""
     if isinstance(gradient, tuple):
-        return _checked_rows(gradient, name, leaf)
+        ids, rows = _checked_rows(gradient, name, leaf, "NumPy arrays")
+        _refuse_outside(ids, name, leaf)
+        return np.ascontiguousarray(ids, dtype=np.int64), np.ascontiguousarray(rows)
     if isinstance(gradient, np.generic):  # what NumPy's own arithmetic makes of arrays of shape ()
         gradient = np.asarray(gradient)
     if not isinstance(gradient, np.ndarray):
@@ -492,15 +513,21 @@ def _checked(gradient: Any, name: str, leaf: Leaf) -> Any:
     return gradient if gradient.flags.c_contiguous else np.ascontiguousarray(gradient)
 
 
-def _checked_on_device(gradient: Any, name: str, leaf: Leaf, stream: int) -> DeviceArray:
+def _checked_on_device(gradient: Any, name: str, leaf: Leaf, stream: int) -> Any:
+    """`_checked` for a gradient on a GPU. Whether ids lie in the table, the device looks up later, if at all."""
     if isinstance(gradient, tuple):
-        raise InputError(f"{name} is a tuple, and (ids, rows) work on the CPU only so far: pass the whole gradient")
+        ids, rows = _checked_rows(tuple(map(device_array, gradient)), name, leaf, "arrays on the GPU")
+        return _on_stream(ids, f"ids of {name}", stream), _on_stream(rows, f"rows of {name}", stream)
     array = device_array(gradient)
     if array is None:
         raise InputError(
             f"{name} is {type(gradient).__name__}; the gradient of {leaf.name} is an array on the GPU, as it is"
         )
     _refuse_other_shape(array, name, leaf)
+    return _on_stream(array, name, stream)
+
+
+def _on_stream(array: DeviceArray, name: str, stream: int) -> DeviceArray:
     if not array.contiguous:
         raise InputError(f"{name} is not C-contiguous; on a GPU pass a contiguous copy of it")
     if array.stream not in (stream, stream_handle(None)):
@@ -512,28 +539,40 @@ def _checked_on_device(gradient: Any, name: str, leaf: Leaf, stream: int) -> Dev
 
 
 def _refuse_other_shape(gradient: Any, name: str, leaf: Leaf) -> None:
-    if gradient.shape != leaf.array.shape or gradient.dtype != leaf.array.dtype:
+    if gradient.shape != leaf.array.shape or not _same_kind(gradient, leaf):
         raise InputError(
-            f"{name} is {gradient.dtype}{list(gradient.shape)}, but {leaf.name} is "
-            f"{leaf.array.dtype}{list(leaf.array.shape)}: a gradient has the shape and dtype of its parameter"
+            f"{name} is {dtype_name(gradient.dtype)}{list(gradient.shape)}, but {leaf.name} is "
+            f"{dtype_name(leaf.array.dtype)}{list(leaf.array.shape)}: a gradient has the shape and dtype of its parameter"
         )
 
 
-def _checked_rows(gradient: tuple[Any, ...], name: str, leaf: Leaf) -> tuple[Array, Array]:
+def _same_kind(gradient: Any, leaf: Leaf) -> bool:
+    """Whether dtypes go together: equal, or on a GPU both of those whose arithmetic is float32."""
+    here, there = gradient.dtype, leaf.array.dtype
+    return bool(here == there or (leaf.on_device and arithmetic(here) == arithmetic(there)))
+
+
+def _checked_rows(gradient: tuple[Any, ...], name: str, leaf: Leaf, kind: str) -> tuple[Any, Any]:
+    """(ids, rows) that fit their table; kind: what both are, in words."""
     if leaf.array.ndim != 2:
         raise InputError(f"{name} is (ids, rows), but {leaf.name} is {list(leaf.array.shape)}: only tables have rows")
-    if len(gradient) != 2 or not all(isinstance(part, np.ndarray) for part in gradient):
-        raise InputError(f"{name} is a tuple; a gradient of rows is (ids, rows), two NumPy arrays")
+    expected = DeviceArray if leaf.on_device else np.ndarray
+    if len(gradient) != 2 or not all(isinstance(part, expected) for part in gradient):
+        raise InputError(f"{name} is a tuple; a gradient of rows is (ids, rows), two {kind}")
     ids, rows = gradient
-    height, width = leaf.array.shape
+    width = leaf.array.shape[1]
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise InputError(f"ids of {name} are {ids.dtype}{list(ids.shape)}; they are a list of row numbers, integers")
-    if rows.shape != (ids.size, width) or rows.dtype != leaf.array.dtype:
+    if rows.shape != (ids.size, width) or not _same_kind(rows, leaf):
         raise InputError(
-            f"rows of {name} are {rows.dtype}{list(rows.shape)}; {ids.size} rows of {leaf.name} are "
-            f"{leaf.array.dtype}{[ids.size, width]}"
+            f"rows of {name} are {dtype_name(rows.dtype)}{list(rows.shape)}; {ids.size} rows of {leaf.name} are "
+            f"{dtype_name(leaf.array.dtype)}{[ids.size, width]}"
         )
+    return ids, rows
+
+
+def _refuse_outside(ids: Array, name: str, leaf: Leaf) -> None:
+    height = leaf.array.shape[0]
     if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < height):
         wrong = int(ids[(ids < 0) | (ids >= height)][0])
         raise InputError(f"ids of {name} hold {wrong}; {leaf.name} has rows 0 to {height - 1}")
-    return np.ascontiguousarray(ids, dtype=np.int64), np.ascontiguousarray(rows)

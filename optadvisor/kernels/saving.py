@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from optadvisor.kernels.cuda.arrays import dtype_name
 from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.group import Group
 
@@ -23,8 +24,9 @@ def state_dict(groups: Sequence[Group], steps_done: int) -> dict[str, Any]:
                 "rule": group.rule.id,
                 "convention": group.convention,
                 "hyperparameters": dict(group.hyperparameters),
+                "schedule": group.schedule.to_dict(),
                 "params": [
-                    {"name": leaf.name, "shape": leaf.array.shape, "dtype": str(leaf.array.dtype)}
+                    {"name": leaf.name, "shape": leaf.array.shape, "dtype": dtype_name(leaf.array.dtype)}
                     for leaf in group.leaves
                 ],
                 "state": {
@@ -73,7 +75,10 @@ def _check_group(where: str, group: Group, saved: Mapping[str, Any]) -> None:
     if names != [leaf.name for leaf in group.leaves]:
         raise InputError(f"{where}: parameters are {names}, this optimizer has {[leaf.name for leaf in group.leaves]}")
     for leaf, param in zip(group.leaves, saved["params"], strict=True):
-        was, is_now = f"{param['dtype']}{list(param['shape'])}", f"{leaf.array.dtype}{list(leaf.array.shape)}"
+        was, is_now = (
+            f"{param['dtype']}{list(param['shape'])}",
+            f"{dtype_name(leaf.array.dtype)}{list(leaf.array.shape)}",
+        )
         if was != is_now:
             raise InputError(f"{where}: {leaf.name} was {was}, this optimizer has {is_now}")
     for k, name in enumerate(group.kept_names):

@@ -21,6 +21,8 @@ from optadvisor.files import home
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.studies import storage as storages
 from optadvisor.studies.study import Plan
+from optadvisor.studies.tasks.function import task_name
+from optadvisor.studies.tasks.task import shown
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,14 @@ class Kept:
     storage: BaseStorage
     trials: list[tuple[str, FrozenTrial]] = field(default_factory=list)
 
+    def value(self, trial: FrozenTrial) -> float | None:
+        """A trial's value as the person counts it; None where it diverged."""
+        found = trial.user_attrs["value"]
+        return None if found is None else shown(found, self.plan.direction)
+
     @property
     def best(self) -> tuple[str, FrozenTrial] | None:
-        """The optimizer and trial with the lowest value."""
+        """The optimizer and trial with the best value."""
         done = [item for item in self.trials if item[1].user_attrs["state"] == "complete"]
         return min(done, key=lambda item: item[1].user_attrs["value"], default=None)
 
@@ -53,7 +60,7 @@ class Kept:
                 "number": trial.user_attrs["number"],
                 "optimizer": optimizer,
                 "state": trial.user_attrs["state"],
-                "value": trial.user_attrs["value"],
+                "value": self.value(trial),
                 "seconds": trial.user_attrs["seconds"],
                 "seed": trial.user_attrs["seed"],
                 **{name: trial.params.get(name) for name in names},
@@ -99,7 +106,8 @@ def studies(storage: str | None) -> list[Kept]:
 
 
 def find(name: str, storage: str | None) -> Kept:
-    """The study of a name; InputError with the nearest name where there is none."""
+    """The study of a name, of FILE.py:FUNCTION#1 too; InputError with the nearest name where there is none."""
+    name = task_name(name)
     every = studies(storage)
     for kept in every:
         if kept.name == name:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optadvisor.kernels.errors import InputError
+from optadvisor.studies.tasks.task import shown as as_counted
 
 if TYPE_CHECKING:
     from optadvisor.studies.study import Standing, Trial
@@ -61,20 +62,23 @@ def draw(trials: Sequence[Trial], metric: str, path: Path, standings: Sequence[S
     for name in ranked:
         trial = best[name]
         assert trial is not None
-        points = [(step, value) for step, value in trial.record.curve if math.isfinite(value)]
+        points = [
+            (step, as_counted(value, trial.direction)) for step, value in trial.record.curve if math.isfinite(value)
+        ]
         if points:
             curves.plot(*zip(*points, strict=True), marker=".", label=name, color=colours[name])
         own = [t for t in done if t.optimizer == name]
         if name != "hybrid":
             x = [t.record.config.hyperparameters["lr"] for t in own]
-            rates.scatter(x, [t.record.value for t in own], s=12, label=name, color=colours[name])
+            rates.scatter(x, [t.value for t in own], s=12, label=name, color=colours[name])
     curves.set(xlabel="steps", ylabel=metric, title="best trial of each rule")
     if ranked:
         curves.legend(fontsize=7)
     values = sorted(t.record.value for t in done)
     if values:
         worst = values[int(0.8 * (len(values) - 1))]
-        rates.set_ylim(values[0] - 0.05 * (worst - values[0] or 1), worst + 0.05 * (worst - values[0] or 1))
+        margin = 0.05 * (worst - values[0] or 1)
+        rates.set_ylim(*sorted(as_counted(end, done[0].direction) for end in (values[0] - margin, worst + margin)))
     rates.set(xscale="log", xlabel="learning rate", ylabel=metric, title="every trial (the worst fifth cut off)")
     _bars(weights, trials, standings, ranked, colours, metric, Space)
     figure.savefig(path, dpi=120)
@@ -94,8 +98,10 @@ def _bars(
     if standings:
         shown = [s for s in standings if math.isfinite(s.mean)]
         for i, standing in enumerate(reversed(shown)):
-            axes.plot(standing.values, [i] * len(standing.values), ".", color=colours[standing.optimizer], alpha=0.5)
-            axes.plot([standing.mean], [i], "D", color=colours[standing.optimizer])
+            axes.plot(standing.shown, [i] * len(standing.shown), ".", color=colours[standing.optimizer], alpha=0.5)
+            axes.plot(
+                [as_counted(standing.mean, standing.trial.direction)], [i], "D", color=colours[standing.optimizer]
+            )
         axes.set_yticks(range(len(shown)), [s.optimizer for s in reversed(shown)])
         axes.set(xlabel=metric, title="best configs on fresh seeds")
         return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optadvisor.config import OptimizerConfig
 from optadvisor.files import check_writable, file_name, home, read_json, write_whole
 from optadvisor.kernels.errors import InputError, nearest
+from optadvisor.studies.tasks.function import task_name
 
 if TYPE_CHECKING:
     from optadvisor.studies.study import Result
@@ -35,11 +38,19 @@ def save(result: Result) -> Path:
     return path
 
 
+def _tuned(folder: Path) -> Iterator[str]:
+    """The names of the tasks with a tuned config."""
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(InputError):
+            yield str(read_json(path, "tuned config").get("task", path.stem))
+
+
 def load_config(task: str) -> OptimizerConfig:
-    """The tuned config of a task. InputError where no study of it has finished."""
+    """The tuned config of a task, by its name or as FILE.py:FUNCTION. InputError where no study of it has finished."""
+    task = task_name(task)
     path = _file(task)
     if not path.exists():
-        done = sorted(p.stem for p in path.parent.glob("*.json"))
+        done = sorted(_tuned(path.parent))
         guess = nearest(task, done)
         hint = f"did you mean {guess!r}? " if guess else ""
         known = ", ".join(done) or "none"

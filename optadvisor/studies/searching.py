@@ -89,6 +89,11 @@ class Judge:
         if self._trial.should_prune():
             raise optuna.TrialPruned
 
+    @property
+    def reports(self) -> dict[int, float]:
+        """What was reported, by step."""
+        return dict(self._trial.storage.get_trial(self._trial._trial_id).intermediate_values)
+
     def replay(self, reports: Mapping[int, float]) -> None:
         """Report what a stored trial reported."""
         for step, value in sorted(reports.items()):

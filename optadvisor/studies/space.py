@@ -117,7 +117,7 @@ def narrowed(spaces: Iterable[Space], ranges: Mapping[str, Range], fixed: Mappin
     return found
 
 
-def _names(space: Space) -> set[str]:
+def names(space: Space) -> set[str]:
     """What may be given a range or fixed."""
     found = set()
     for role, rule in space.parts.items():
@@ -153,7 +153,7 @@ def _with(space: Space, name: str, value: Any, fix: bool) -> Space | None:
 
 def _missing(name: str, spaces: Sequence[Space], fixed: bool) -> InputError:
     """The error for a name that fits no space."""
-    known = {n for space in spaces for n in _names(space)}
+    known = {n for space in spaces for n in names(space)}
     for space in spaces:
         role, _, short = name.rpartition(".")
         if not fixed and role in space.parts and short in rules.get(space.parts[role]).names:

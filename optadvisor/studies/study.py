@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,12 +33,13 @@ from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
 from optadvisor.studies.searching import Judge
 from optadvisor.studies.space import Space
 from optadvisor.studies.storage import keep_trial, study_names
-from optadvisor.studies.tasks.task import Task, TrialRecord
+from optadvisor.studies.tasks.task import MINIMIZE, Task, TrialRecord, shown
 
 FORMAT = 2
 CANDIDATES = 3  # configs that are confirmed
 CONFIRMATIONS = 5  # fresh seeds for each
 OBJECTIVES = ("value", "steps", "memory")
+SLOW = 1.0  # seconds of a training from which on its end is progress; faster ones are shown a wave at a time
 
 # The learning-rate range test: so many rates over the whole range, so many steps each. The rate with the lowest value
 # after a short training is too high for a long one; the factors are those that a first experiment on 92 small tasks
@@ -58,7 +59,8 @@ class Plan:
     starts: optimizer -> the first point of its search. ranges, fixed: what the person narrowed, widened or fixed.
     hybrid: the rules of a hybrid's groups by role. objectives: what is minimised, the value first; target: the value
     that the objective "steps" counts the steps to. wave: trials of one rule asked for before any of them is told.
-    allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end.
+    allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end. direction:
+    the person's; inside, and in the storage, lower is better, and `target` alone is as the person gave it.
     """
 
     task: str
@@ -77,6 +79,7 @@ class Plan:
     range_test: bool = False
     wave: int = WAVE
     allocation: str = HALVING
+    direction: str = MINIMIZE
 
     def to_dict(self) -> dict[str, Any]:
         lists = {"optimizers": list(self.optimizers), "objectives": list(self.objectives)}
@@ -107,21 +110,28 @@ class Trial:
     number: int
     optimizer: str
     record: TrialRecord
+    direction: str = MINIMIZE
+
+    @property
+    def value(self) -> float:
+        """The value as the person counts it; `record.value` is lower for the better."""
+        return shown(self.record.value, self.direction)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "number": self.number,
             "optimizer": self.optimizer,
-            "value": None if self.record.diverged else self.record.value,
+            "value": None if self.record.diverged else self.value,
             "state": self.record.state,
             "seconds": self.record.seconds,
             "config": self.record.config.to_dict(),
+            **({"message": self.record.message} if self.record.message else {}),
         }
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How the best config of one rule did on the fresh seeds: its values there, inf where it diverged."""
+    """How the best config of one rule did on the fresh seeds: its values there, lower is better, inf if it diverged."""
 
     optimizer: str
     trial: Trial
@@ -132,14 +142,20 @@ class Standing:
         return [record.value for record in self.records]
 
     @property
+    def shown(self) -> list[float]:
+        """The values as the person counts them."""
+        return [shown(value, self.trial.direction) for value in self.values]
+
+    @property
     def mean(self) -> float:
         return sum(self.values) / len(self.values)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished study. best: the config whose mean over fresh seeds was lowest; runs: trials and all other runs.
+    """A finished study. best: the config whose mean over fresh seeds was best; runs: trials and all other runs.
 
+    value, and the values in `pareto`, are as the person counts them: higher is better where direction is "maximize".
     pareto: with more than one objective, the trials that no other one beats in all of them, with their values.
     standings: of a race of all rules, each rule's best config on the same fresh seeds, the best first.
     """
@@ -158,6 +174,8 @@ class Result:
     objectives: tuple[str, ...] = ("value",)
     pareto: list[tuple[Trial, list[float]]] = field(default_factory=list)
     standings: list[Standing] = field(default_factory=list)
+    metric: str = "value"
+    direction: str = MINIMIZE
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `optadvisor tune`."""
@@ -175,6 +193,8 @@ class Result:
             "seconds": self.seconds,
             "study": self.study,
             "seed": self.seed,
+            "metric": self.metric,
+            "direction": self.direction,
         }
         if len(self.objectives) > 1:
             found["objectives"] = list(self.objectives)
@@ -189,7 +209,7 @@ class Result:
         return {**found, "trials_log": [trial.to_dict() for trial in self.trials]}
 
 
-# Called after every wave with the trials so far and the number planned.
+# Called after every wave, and as slow trainings end, with the trials so far and the number planned.
 Progress = Callable[[Sequence[Trial], int], None]
 
 
@@ -231,7 +251,7 @@ def run(
 ) -> Result:
     """Run a study to its end, or what is left of it. The same plan gives the same trials with any executor."""
     began = time.perf_counter()
-    loop = _Loop(task, plan, name, storage, executor)
+    loop = _Loop(task, plan, name, storage, executor, progress)
     try:
         if plan.range_test:
             loop.centre()
@@ -245,13 +265,12 @@ def run(
         executor.close()
         loop.close()
     values = [record.value for record in records]
-    mean = sum(values) / len(values)
+    mean = shown(sum(values) / len(values), plan.direction)
     metrics = {m: sum(r.metrics[m] for r in records) / len(records) for m in records[0].metrics}
     chosen = [record.seed for record in records]
     origin = {"source": "study", "study": name, "task": task.name, "seed": plan.seed, "steps": plan.steps}
-    config = OptimizerConfig.from_dict(
-        {**best.record.config.to_dict(), "provenance": {**origin, "trial": best.number, "value": mean, "seeds": chosen}}
-    )
+    found = {"trial": best.number, "value": mean, "direction": plan.direction, "seeds": chosen}
+    config = OptimizerConfig.from_dict({**best.record.config.to_dict(), "provenance": {**origin, **found}})
     return Result(
         name,
         task.name,
@@ -267,14 +286,28 @@ def run(
         plan.objectives,
         loop.pareto() if len(plan.objectives) > 1 else [],
         standings,
+        task.metric,
+        plan.direction,
     )
+
+
+# A trial that was asked for: its number, its optimizer, and Optuna's side of it.
+Asked = tuple[int, str, optuna.Trial]
 
 
 class _Loop:
     """The state of a study while it runs."""
 
-    def __init__(self, task: Task, plan: Plan, name: str, storage: BaseStorage, executor: Executor) -> None:
-        self.task, self.plan, self.name, self.executor = task, plan, name, executor
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        name: str,
+        storage: BaseStorage,
+        executor: Executor,
+        progress: Progress | None = None,
+    ) -> None:
+        self.task, self.plan, self.name, self.executor, self._progress = task, plan, name, executor, progress
         self.trials: list[Trial] = []
         self.other_runs = 0
         self._spaces = plan.spaces()
@@ -337,32 +370,66 @@ class _Loop:
         return self.executor.submit(Job(key, config, seeds.derive(self.plan.seed, seeds.RANGE), steps))
 
     def run_wave(self, wave: list[tuple[str, int]]) -> None:
-        """Ask for a wave of trials, run those that are not in the storage yet, tell and keep them in order."""
-        running: list[tuple[int, str, optuna.Trial, Future[TrialRecord] | None]] = []
+        """Ask for a wave of trials and run those that are not in the storage yet; each is kept there as it ends.
+
+        The samplers are told when all have ended, in order: who ends first changes nothing.
+        """
+        asked: list[Asked] = []
+        running: dict[Future[TrialRecord], Asked] = {}
+        done: dict[int, Trial] = {}
         number = len(self.trials)
-        for optimizer, count in wave:
-            study = self._studies[optimizer]
-            if optimizer in self._starts:
-                study.enqueue_trial(self._starts.pop(optimizer))
-            # A sampler of its own for every wave: a resumed study draws what the first run drew.
-            origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
-            study.sampler = searching.sampler(self.plan.sampler, seeds.derive(self.plan.seed, seeds.SAMPLER, origin))
-            before = copy.deepcopy(study) if self.plan.pruner != "none" else study
-            for _ in range(count):
-                trial = study.ask(self._spaces[optimizer].distributions())
-                if self.plan.pruner != "none":
-                    self._judges[number] = Judge(trial, before)
-                future = None if number in self._done else self._submit(number, optimizer, trial)
-                running.append((number, optimizer, trial, future))
-                number += 1
         try:
-            for number, optimizer, trial, future in running:
-                record = self._stored(number, optimizer, trial) if future is None else future.result()
-                self._tell(number, optimizer, trial, record, keep=future is not None)
+            for optimizer, count in wave:
+                study = self._studies[optimizer]
+                if optimizer in self._starts:
+                    study.enqueue_trial(self._starts.pop(optimizer))
+                # A sampler of its own for every wave: a resumed study draws what the first run drew.
+                origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
+                seed = seeds.derive(self.plan.seed, seeds.SAMPLER, origin)
+                study.sampler = searching.sampler(self.plan.sampler, seed)
+                before = copy.deepcopy(study) if self.plan.pruner != "none" else study
+                for _ in range(count):
+                    trial = study.ask(self._spaces[optimizer].distributions())
+                    if self.plan.pruner != "none":
+                        self._judges[number] = Judge(trial, before)
+                    asked.append((number, optimizer, trial))
+                    if number in self._done:
+                        done[number] = self._stored(*asked[-1])
+                    else:
+                        running[self._submit(*asked[-1])] = asked[-1]
+                        self._collect([future for future in running if future.done()], running, done)
+                    number += 1
+            while running:
+                self._collect(wait(running, return_when=FIRST_COMPLETED).done, running, done)
         finally:
-            writing, self._writing = self._writing, []
-            for written in writing:
-                written.result()
+            self._written(to_the_end=True)
+        for number, _, trial in asked:
+            self._tell(trial, done[number])
+
+    def _collect(
+        self, ended: Iterable[Future[TrialRecord]], running: dict[Future[TrialRecord], Asked], done: dict[int, Trial]
+    ) -> None:
+        """Keep the trials that have ended; then raise what one of them raised, if any did."""
+        failed = []
+        for future in ended:
+            number, optimizer, trial = running.pop(future)
+            if future.exception() is not None:
+                failed.append(future)
+                continue
+            done[number] = Trial(number, optimizer, future.result(), self.plan.direction)
+            self._keep(trial, done[number])
+            if self._progress and done[number].record.seconds >= SLOW:
+                self._progress([*self.trials, *(done[n] for n in sorted(done))], self.plan.trials)
+        for future in failed:
+            future.result()
+        self._written()
+
+    def _written(self, to_the_end: bool = False) -> None:
+        """Raise what went wrong in writing; with `to_the_end`, wait until all is written."""
+        ended = [write for write in self._writing if to_the_end or write.done()]
+        self._writing = [write for write in self._writing if write not in ended]
+        for write in ended:
+            write.result()
 
     def _config(self, optimizer: str, params: dict[str, float]) -> OptimizerConfig:
         return self._spaces[optimizer].decode(params, self._schedule, self._origin)
@@ -372,8 +439,8 @@ class _Loop:
         config = self._config(optimizer, trial.params)
         return self.executor.submit(Job(f"trial {number}", config, seed, self.plan.steps, self._judges.get(number)))
 
-    def _stored(self, number: int, optimizer: str, trial: optuna.Trial) -> TrialRecord:
-        """The record of a trial that an earlier run finished."""
+    def _stored(self, number: int, optimizer: str, trial: optuna.Trial) -> Trial:
+        """A trial that an earlier run finished."""
         stored = self._done[number]
         if stored.params != trial.params:
             raise InputError(
@@ -383,30 +450,39 @@ class _Loop:
         record = TrialRecord.from_dict(self._config(optimizer, trial.params), stored.user_attrs)
         if number in self._judges:
             self._judges[number].replay(stored.intermediate_values)
-        return record
+        return Trial(number, optimizer, record, self.plan.direction)
 
-    def _tell(self, number: int, optimizer: str, trial: optuna.Trial, record: TrialRecord, keep: bool) -> None:
-        trial.set_user_attr("number", number)
-        for key, value in record.to_dict().items():
-            trial.set_user_attr(key, value)
-        study = self._studies[optimizer]
-        if number in self._judges:
-            self._judges.pop(number).pass_on(trial)
-        if record.pruned:
-            frozen = study.tell(trial, state=TrialState.PRUNED)
+    def _keep(self, trial: optuna.Trial, done: Trial) -> None:
+        """Add a trial that has ended to the storage, in a thread of its own: that waits for the disk."""
+        number, record = done.number, done.record
+        frozen = optuna.trial.create_trial(
+            state=TrialState.PRUNED if record.pruned else TrialState.COMPLETE,
+            values=None if record.pruned else self._values(record),
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={"number": number, **record.to_dict()},
+            intermediate_values=self._judges[number].reports if number in self._judges else {},
+        )
+        frozen.datetime_start = trial.datetime_start
+        self._writing.append(self._writer.submit(keep_trial, self._kept[done.optimizer], frozen, number))
+
+    def _tell(self, trial: optuna.Trial, done: Trial) -> None:
+        """Tell the sampler and the pruner of a trial."""
+        if done.number in self._judges:
+            self._judges.pop(done.number).pass_on(trial)
+        study = self._studies[done.optimizer]
+        if done.record.pruned:
+            study.tell(trial, state=TrialState.PRUNED)
         else:
-            frozen = study.tell(trial, self._values(record), state=TrialState.COMPLETE)
-        if keep:
-            # In a thread of its own: it waits for the disk, and the trainings go on.
-            self._writing.append(self._writer.submit(keep_trial, self._kept[optimizer], frozen, number))
-        self.trials.append(Trial(number, optimizer, record))
+            study.tell(trial, self._values(done.record), state=TrialState.COMPLETE)
+        self.trials.append(done)
 
     def _values(self, record: TrialRecord) -> list[float]:
         """The record's objectives, lower is better."""
         found = {"value": record.value}
         if "steps" in self.plan.objectives:
             assert self.plan.target is not None
-            found["steps"] = record.steps_to(self.plan.target)
+            found["steps"] = record.steps_to(shown(self.plan.target, self.plan.direction))
         if "memory" in self.plan.objectives:
             found["memory"] = float(self._memory(record.config))
         return [found[name] for name in self.plan.objectives]
@@ -419,7 +495,7 @@ class _Loop:
         return 4 * states * (self.task.profile.parameters or 0)
 
     def pareto(self) -> list[tuple[Trial, list[float]]]:
-        """The trials that no other trial equals or beats in every objective, by their first one."""
+        """The trials that no other trial equals or beats in every objective, the best by their first one first."""
         rated = [(t, self._values(t.record)) for t in self.trials if t.record.state == "complete"]
         front = [
             (trial, values)
@@ -428,7 +504,8 @@ class _Loop:
                 other != values and all(a <= b for a, b in zip(other, values, strict=True)) for _, other in rated
             )
         ]
-        return sorted(front, key=lambda item: item[1])
+        front.sort(key=lambda item: item[1])
+        return [(trial, [shown(values[0], self.plan.direction), *values[1:]]) for trial, values in front]
 
     def confirm_each(self) -> list[Standing]:
         """The best config of every rule on the same fresh seeds, the lowest mean first; StudyError where none trains."""
@@ -458,10 +535,12 @@ class _Loop:
         return records
 
     def _hopeless(self, trained: bool) -> StudyError:
-        what = "on a fresh seed" if trained else "in its trial"
+        where = "on a fresh seed" if trained else "in its trial"
+        what = "diverged or failed" if any(trial.record.failed for trial in self.trials) else "diverged"
+        last = next((trial.record.message for trial in reversed(self.trials) if trial.record.message), "")
         return StudyError(
-            f"study {self.name}: each of its {len(self.trials)} configs diverged {what}, so no config was kept: "
-            "give it more --trials, or other rules with --optimizer"
+            f"study {self.name}: each of its {len(self.trials)} configs {what} {where}{last and f' ({last})'}, so no "
+            "config was kept: give it more --trials, or other rules with --optimizer"
         )
 
     def confirm(self) -> tuple[Trial, list[TrialRecord]]:

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optadvisor.kernels.errors import InputError
+
 LEGACY_STREAM = 1  # CUDA's handle of the default stream
+
+# NumPy has no bfloat16. A dtype of one field is no integer and no float16, so neither is ever taken for it.
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+HALVES = (np.dtype(np.float16), BFLOAT16)
+
+# The bits of the exponent: nan and inf have them all.
+EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0000000000000}
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name that messages, state_dict and kernels use."""
+    return "bfloat16" if np.dtype(dtype) == BFLOAT16 else str(np.dtype(dtype))
+
+
+def arithmetic(dtype: Any) -> np.dtype[Any]:
+    """The dtype in which parameters of `dtype` are updated."""
+    return np.dtype(np.float32) if np.dtype(dtype) in HALVES else np.dtype(dtype)
+
+
+def widened(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of the host in the dtype of its arithmetic; exact."""
+    if array.dtype == BFLOAT16:
+        return np.asarray(array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array.astype(arithmetic(array.dtype), copy=False)
 
 
 @dataclass(frozen=True)
@@ -48,10 +74,11 @@ class DeviceArray:
         }
 
     def copy_to_host(self) -> NDArray[Any]:
-        """A NumPy array with the values as they are after all work on the stream. Waits for it."""
+        """A NumPy array with the values as they are after all work on the stream; bfloat16 as float32. Waits for it."""
         from optadvisor.kernels.cuda import target
 
-        return target.read(self.address, self.shape, self.dtype, self.stream)
+        array = target.read(self.address, self.shape, self.dtype, self.stream)
+        return widened(array) if self.dtype == BFLOAT16 else array
 
 
 def device_array(value: Any) -> DeviceArray | None:
@@ -66,7 +93,7 @@ def device_array(value: Any) -> DeviceArray | None:
     interface = getattr(exported, "__cuda_array_interface__", None)
     if not isinstance(interface, dict):
         return None
-    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    shape, dtype = tuple(interface["shape"]), _dtype(exported, interface["typestr"])
     strides = interface.get("strides")
     address, read_only = interface["data"]
     return DeviceArray(
@@ -78,6 +105,21 @@ def device_array(value: Any) -> DeviceArray | None:
         strides is None or _contiguous(shape, tuple(strides), dtype.itemsize),
         not read_only,
     )
+
+
+def bfloat16(value: Any) -> DeviceArray:
+    """An array of 16-bit integers on a GPU as the bfloat16 numbers whose bits they are: the same memory."""
+    array = device_array(value)
+    if array is None or array.dtype.itemsize != 2:
+        found = type(value).__name__ if array is None else f"an array of {dtype_name(array.dtype)}"
+        raise InputError(f"bfloat16() got {found}; it takes an array of uint16 or int16 on a GPU")
+    return replace(array, dtype=BFLOAT16)
+
+
+def _dtype(value: Any, typestr: str) -> np.dtype[Any]:
+    # The interface has no word for bfloat16: torch and ml_dtypes export bytes, "<V2", and older torch "<f2", float16.
+    declared = str(getattr(value, "dtype", ""))
+    return BFLOAT16 if declared in ("torch.bfloat16", "bfloat16") else np.dtype(typestr)
 
 
 def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from optadvisor.kernels.compiling import dtype_name
+from optadvisor.kernels.cuda.arrays import EXPONENTS, arithmetic, dtype_name
 from optadvisor.kernels.cuda.target import Kernel, accessors
 from optadvisor.kernels.loops import COLUMNS, GRADIENT, PARAMETER, SIZE, START, averaged, clip_factor
 from optadvisor.kernels.rules.record import Form
@@ -23,6 +23,11 @@ CALL: Any = None
 ELEMENT: Any = None
 LOAD: Any = None
 STORE: Any = None
+LOAD_GRADIENT: Any = None
+LOAD_PARAMETER: Any = None
+STORE_PARAMETER: Any = None
+VALUE: Any = None
+PUT: Any = None
 LOAD_INT: Any = None
 STORE_INT: Any = None
 LOAD_DOUBLE: Any = None
@@ -97,7 +102,7 @@ def _call_14(v):
     return UPDATE(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13])
 
 
-_CALLS = {
+CALLS = {
     3: _call_3,
     4: _call_4,
     5: _call_5,
@@ -113,34 +118,63 @@ _CALLS = {
 }
 
 
-# One element: i counts in parameter and gradient, s in a row of states. Returns the new parameter.
+# Where the value of a parameter is: in the caller's array, or, where that has half precision, as the float32 master
+# weight in the row behind the rule's states (`at`); the caller's array then gets it rounded.
 
 
-def _element_0(p, g, i, states, width, s, scale, c):
-    x = CALL((LOAD(p, i), scale * LOAD(g, i)) + c)  # noqa: RUF005
-    STORE(p, i, x[0])
+def _value(p, i, states, at):
+    return LOAD_PARAMETER(p, i)
+
+
+def _put(p, i, states, at, x):
+    STORE_PARAMETER(p, i, x)
+
+
+def _master_value(p, i, states, at):
+    return LOAD(states, at)
+
+
+def _put_master(p, i, states, at, x):
+    STORE(states, at, x)
+    STORE_PARAMETER(p, i, x)
+
+
+def _put_nothing(p, i, states, at, x):
+    pass
+
+
+# One element: i counts in the parameter, s in a row of states; g is the gradient, scaled. Returns what `update` does
+# in place of the parameter.
+
+
+def _element_0(p, i, g, states, width, s, c):
+    x = CALL((VALUE(p, i, states, s), g) + c)  # noqa: RUF005
+    PUT(p, i, states, s, x[0])
     return x[0]
 
 
-def _element_1(p, g, i, states, width, s, scale, c):
-    x = CALL((LOAD(p, i), scale * LOAD(g, i), LOAD(states, s)) + c)  # noqa: RUF005
-    STORE(p, i, x[0])
+def _element_1(p, i, g, states, width, s, c):
+    at = s + width
+    x = CALL((VALUE(p, i, states, at), g, LOAD(states, s)) + c)  # noqa: RUF005
+    PUT(p, i, states, at, x[0])
     STORE(states, s, x[1])
     return x[0]
 
 
-def _element_2(p, g, i, states, width, s, scale, c):
-    x = CALL((LOAD(p, i), scale * LOAD(g, i), LOAD(states, s), LOAD(states, s + width)) + c)  # noqa: RUF005
-    STORE(p, i, x[0])
+def _element_2(p, i, g, states, width, s, c):
+    at = s + width + width
+    x = CALL((VALUE(p, i, states, at), g, LOAD(states, s), LOAD(states, s + width)) + c)  # noqa: RUF005
+    PUT(p, i, states, at, x[0])
     STORE(states, s, x[1])
     STORE(states, s + width, x[2])
     return x[0]
 
 
-def _element_3(p, g, i, states, width, s, scale, c):
-    old = (LOAD(p, i), scale * LOAD(g, i), LOAD(states, s), LOAD(states, s + width), LOAD(states, s + width + width))
+def _element_3(p, i, g, states, width, s, c):
+    at = s + width + width + width
+    old = (VALUE(p, i, states, at), g, LOAD(states, s), LOAD(states, s + width), LOAD(states, s + width + width))
     x = CALL(old + c)
-    STORE(p, i, x[0])
+    PUT(p, i, states, at, x[0])
     STORE(states, s, x[1])
     STORE(states, s + width, x[2])
     STORE(states, s + width + width, x[3])
@@ -155,7 +189,7 @@ def _flat(p, g, size, states, width, average, factor, scale, keep, take, c):
         scale = scale * LOAD(factor, 0)
     i, step = np.int64(cuda.grid(1)), np.int64(cuda.gridsize(1))
     while i < size:
-        x = ELEMENT(p, g, i, states, width, i, scale, c)
+        x = ELEMENT(p, i, scale * LOAD_GRADIENT(g, i), states, width, i, c)
         if average >= 0:
             STORE(states, average + i, AVERAGED(LOAD(states, average + i), x, keep, take))
         i += step
@@ -170,7 +204,7 @@ def _table(table, chunks, count, states, width, average, factor, scale, keep, ta
         p, g, start = LOAD_INT(row, PARAMETER), LOAD_INT(row, GRADIENT), LOAD_INT(row, START)
         i, end = low + cuda.threadIdx.x, min(low + CHUNK, LOAD_INT(row, SIZE))
         while i < end:
-            x = ELEMENT(p, g, i, states, width, start + i, scale, c)
+            x = ELEMENT(p, i, scale * LOAD_GRADIENT(g, i), states, width, start + i, c)
             if average >= 0:
                 s = average + start + i
                 STORE(states, s, AVERAGED(LOAD(states, s), x, keep, take))
@@ -225,57 +259,80 @@ def _clip(partial, count, max_norm, divisor, result):
         STORE_SINGLE(result + 8 * FACTOR_SINGLE, 0, np.float32(factor))
 
 
-def _parts(form: Form, dtype: Any, coefficients: int) -> dict[str, Any]:
-    load, store = accessors(dtype)
-    load_int, _ = accessors(np.int64)
-    values = 2 + len(form.states) + coefficients
+def parts(form: Form, parameter: Any, coefficients: int, gradient: Any, *, moves: bool = True) -> dict[str, Any]:
+    """What the templates take: the rule, and how parameters, gradients and states of these dtypes are read and written.
+
+    moves: whether what `update` returns is the new parameter; the direction of a form with a stage is not.
+    """
+    load, store = accessors(arithmetic(parameter))
+    load_parameter, store_parameter = accessors(parameter)
+    load_gradient, _ = accessors(gradient or parameter)
+    load_int, store_int = accessors(np.int64)
+    half = arithmetic(parameter) != np.dtype(parameter)
+    value, put = (_master_value, _put_master) if half else (_value, _put)
     return {
         "UPDATE": form.update,
-        "CALL": _CALLS[values],
+        "CALL": CALLS[2 + len(form.states) + coefficients],
         "ELEMENT": _ELEMENTS[len(form.states)],
+        "VALUE": value,
+        "PUT": put if moves else _put_nothing,
         "LOAD": load,
         "STORE": store,
+        "LOAD_GRADIENT": load_gradient,
+        "LOAD_PARAMETER": load_parameter,
+        "STORE_PARAMETER": store_parameter,
         "LOAD_INT": load_int,
+        "STORE_INT": store_int,
         "AVERAGED": averaged,
     }
 
 
-def _signature(dtype: Any, coefficients: int) -> tuple[Any, ...]:
-    return (*[np.int64] * 7, *[dtype] * 3, (dtype, coefficients))
+def label(form: Form, parameter: Any, gradient: Any) -> str:
+    """What a kernel is called, after its template."""
+    names = (form.name, dtype_name(parameter), dtype_name(gradient or parameter))
+    return "_".join(names if names[1] != names[2] else names[:2])
+
+
+def _update(template: Any, form: Form, parameter: Any, coefficients: int, gradient: Any) -> Kernel:
+    kind = arithmetic(parameter).type
+    signature = (*[np.int64] * 7, *[kind] * 3, (kind, coefficients))
+    return Kernel(template, label(form, parameter, gradient), signature, parts(form, parameter, coefficients, gradient))
 
 
 @functools.cache
-def flat(form: Form, dtype: Any, coefficients: int) -> Kernel:
+def flat(form: Form, parameter: Any, coefficients: int, gradient: Any = None) -> Kernel:
     """flat(p, g, size, states, width, average, factor, scale, keep, take, c): one step on one arena.
 
     p, g, states: addresses of (size,), (size,) and (rows, width); average: element of `states` where the moving
-    average begins, or -1; factor: address of a factor on the gradients, or 0; scale, keep, take, c: scalars in dtype.
+    average begins, or -1; factor: address of a factor on the gradients, or 0; scale, keep, take, c: scalars of the
+    arithmetic. parameter, gradient: dtypes, the gradient's where it is another; with half-precision parameters the
+    master weights are the row of `states` behind the rule's.
     """
-    return Kernel(
-        _flat, f"{form.name}_{dtype_name(dtype)}", _signature(dtype, coefficients), _parts(form, dtype, coefficients)
-    )
+    return _update(_flat, form, parameter, coefficients, gradient)
 
 
 @functools.cache
-def table(form: Form, dtype: Any, coefficients: int) -> Kernel:
+def table(form: Form, parameter: Any, coefficients: int, gradient: Any = None) -> Kernel:
     """table(table, chunks, count, states, ...): one step over many tensors in one launch; the rest as for `flat`.
 
-    table: address of (tensors, 4) int64, as the CPU's; chunks: address of (count, 2) int64.
+    table: address of (tensors, COLUMNS) int64, as the CPU's; chunks: address of (count, 2) int64.
     """
-    return Kernel(
-        _table, f"{form.name}_{dtype_name(dtype)}", _signature(dtype, coefficients), _parts(form, dtype, coefficients)
-    )
+    return _update(_table, form, parameter, coefficients, gradient)
+
+
+def bits(dtype: Any) -> dict[str, Any]:
+    """LOAD and EXPONENT, to tell nan and inf by the bits of the exponent: all of them are set."""
+    kind = {2: np.int16, 4: np.int32, 8: np.int64}[np.dtype(dtype).itemsize]
+    return {"LOAD": accessors(kind)[0], "EXPONENT": kind(EXPONENTS[dtype_name(dtype)])}
 
 
 @functools.cache
 def check(dtype: Any) -> Kernel:
     """check(table, chunks, count, found): write 1 at the address `found` if a gradient holds nan or inf."""
-    single = np.dtype(dtype).itemsize == 4
-    load, _ = accessors(np.int32 if single else np.int64)
     load_int, store_int = accessors(np.int64)
-    exponent = np.int32(0x7F800000) if single else np.int64(0x7FF0000000000000)
-    parts = {"LOAD": load, "LOAD_INT": load_int, "STORE_INT": store_int, "EXPONENT": exponent}
-    return Kernel(_check, dtype_name(dtype), (np.int64,) * 4, parts)
+    return Kernel(
+        _check, dtype_name(dtype), (np.int64,) * 4, {"LOAD_INT": load_int, "STORE_INT": store_int, **bits(dtype)}
+    )
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from optadvisor.kernels.compiling import bind
+from optadvisor.kernels.cuda.arrays import HALVES, dtype_name
 
 SIMULATED = True
 THREADS = 3  # a simulated thread is a Python thread: few
@@ -20,8 +21,11 @@ BLOCKS = 2
 
 @functools.cache
 def accessors(dtype: Any) -> tuple[Any, Any]:
-    """load(address, index) and store(address, index, value) of elements of `dtype`."""
+    """load(address, index) and store(address, index, value) of elements of `dtype`; halves are read into float32."""
     kind = np.dtype(dtype)
+    if kind in HALVES:
+        load, store = _CONVERSIONS[dtype_name(kind)]
+        return functools.partial(_load_half, load), functools.partial(_store_half, store)
     cell = np.ctypeslib.as_ctypes_type(kind)
     return functools.partial(_load, kind, cell), functools.partial(_store, kind, cell)
 
@@ -32,6 +36,40 @@ def _load(kind: np.dtype[Any], cell: Any, address: int, index: int) -> Any:
 
 def _store(kind: np.dtype[Any], cell: Any, address: int, index: int, value: Any) -> None:
     cell.from_address(int(address) + int(index) * kind.itemsize).value = value
+
+
+def _load_half(widen: Any, address: int, index: int) -> np.float32:
+    found: np.float32 = widen(ctypes.c_uint16.from_address(int(address) + 2 * int(index)).value)
+    return found
+
+
+def _store_half(narrow: Any, address: int, index: int, value: Any) -> None:
+    ctypes.c_uint16.from_address(int(address) + 2 * int(index)).value = narrow(value)
+
+
+def _widen_float16(bits: int) -> np.float32:
+    return np.float32(np.uint16(bits).view(np.float16))
+
+
+def _narrow_float16(value: np.float32) -> int:
+    with np.errstate(over="ignore"):  # to inf, as on a device
+        return int(np.float16(value).view(np.uint16))
+
+
+def _widen_bfloat16(bits: int) -> np.float32:
+    return np.uint32(bits << 16).view(np.float32)
+
+
+def _narrow_bfloat16(value: np.float32) -> int:
+    bits = int(np.float32(value).view(np.uint32))
+    upper = bits >> 16
+    return upper | 0x40 if np.isnan(value) else (bits + 0x7FFF + (upper & 1)) >> 16
+
+
+_CONVERSIONS = {
+    "float16": (_widen_float16, _narrow_float16),
+    "bfloat16": (_widen_bfloat16, _narrow_bfloat16),
+}
 
 
 def inlined(function: types.FunctionType, parts: dict[str, Any]) -> Any:

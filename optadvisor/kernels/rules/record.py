@@ -109,6 +109,8 @@ class Form:
     width), a row is what one index of the first axis holds; direction may be overwritten; memory: (row_states, rows),
     one number a row. SQUARES(x) is put in: the sum of squares of a 1-d array, in float64. With a sparse form, it is
     called for single rows too.
+    row_number(mean, memory, *coefficients) -> (number, memory) and row_move(p, direction, number, *coefficients) -> (p,):
+    the scalars of a stage that works row by row, from the mean of a row's squared direction; a GPU runs these.
     evaluation(p, states, ...): where the weights to use are not the point of the gradient; the rest by name.
     """
 
@@ -119,12 +121,14 @@ class Form:
     lookahead: bool = False
     stage: Callable[..., None] | None = None
     row_states: tuple[State, ...] = ()
+    row_number: Callable[..., tuple[Any, Any]] | None = None
+    row_move: Callable[..., tuple[Any]] | None = None
     evaluation: Callable[..., Any] | None = None
 
     @property
-    def plain(self) -> bool:
-        """Whether `update` is all there is to it: no stage, nothing kept by row, no other weights to evaluate."""
-        return self.stage is None and not self.row_states and self.evaluation is None
+    def on_gpu(self) -> bool:
+        """Whether the CUDA kernels have it: element by element, or row by row."""
+        return self.stage is None or self.row_number is not None
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -14,14 +14,21 @@ def update(p, g, lr, eps, weight_decay):
     return (g + weight_decay * p,)
 
 
+def divisor(mean, total, lr, eps, weight_decay):
+    total = total + mean
+    return math.sqrt(total) + eps, total
+
+
+def move(p, direction, divisor, lr, eps, weight_decay):
+    return (p - lr * (direction / divisor),)
+
+
 def stage(p, direction, memory, lr, eps, weight_decay):
     for row in range(p.shape[0]):
         g = direction[row]
-        total = memory[0, row] + p.dtype.type(SQUARES(g) / g.size)
-        memory[0, row] = total
-        divisor = p.dtype.type(math.sqrt(total)) + eps
+        by, memory[0, row] = divisor(p.dtype.type(SQUARES(g) / g.size), memory[0, row], lr, eps, weight_decay)
         for i in range(g.size):
-            p[row, i] -= lr * (g[i] / divisor)
+            (p[row, i],) = move(p[row, i], g[i], by, lr, eps, weight_decay)
 
 
 def coefficients(t: int, lr: float, eps: float, weight_decay: float) -> tuple[float, ...]:
@@ -33,6 +40,8 @@ FORM = Form(
     update,
     coefficients,
     stage=stage,
+    row_number=divisor,
+    row_move=move,
     row_states=(State("sum", "sum over the steps of the mean of g*g over the row, one number a row"),),
 )
 

@@ -87,7 +87,7 @@ def main(target: str) -> None:
             channel.send(record=attempt(task, job).to_dict())
         except TrialError as error:
             channel.send(error=str(error), traceback=traceback.format_exc())
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:  # noqa: BLE001  # SystemExit too: the other process says what it was
             channel.send(error=f"{job}: {function.explained(error)}", traceback=traceback.format_exc())
 
 

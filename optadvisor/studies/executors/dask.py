@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from optadvisor.kernels.errors import InputError
-from optadvisor.studies.executors.job import Job, JobError, attempt
+from optadvisor.studies.executors.job import Job, JobError, attempt, message_of
 from optadvisor.studies.tasks.task import Task, TrialRecord
 
 PATIENCE = 10  # seconds for the scheduler's answer to the first call
@@ -63,4 +63,4 @@ def _hand_over(job: Job, found: Future[TrialRecord], asked: Any) -> None:
     try:
         found.set_result(TrialRecord.from_dict(job.config, asked.result()))
     except Exception as error:  # noqa: BLE001  # of any kind, and from another machine
-        found.set_exception(JobError(f"{type(error).__name__}: {error}"))
+        found.set_exception(JobError(message_of(error)))

@@ -13,10 +13,6 @@ from optadvisor.studies.tasks.function import FunctionError, is_pruning
 from optadvisor.studies.tasks.task import Report, Task, TrialRecord
 
 
-class TrialError(RuntimeError):
-    """A person's function failed in a trial, which ends the study: which trial, what it tried, what was raised, where."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One training. key: tells it from every other job of the study, and is the same when the study is resumed.
@@ -44,11 +40,20 @@ class Job:
 
 
 class JobError(RuntimeError):
-    """A job that somebody else had cannot be done. The message is that of its own error."""
+    """A job cannot be done. Of a job that somebody else had, the message is that of its own error."""
+
+
+class TrialError(JobError):
+    """A person's function failed in a trial, which ends the study: which trial, what it tried, what was raised, where."""
+
+
+def message_of(error: BaseException) -> str:
+    """An error for another machine's JobError."""
+    return str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
 
 
 class Executor(Protocol):
-    """Does jobs, several at a time. A job's exception comes out of its future and ends the study."""
+    """Does jobs, several at a time. A job's exception comes out of its future, or of `submit`, and ends the study."""
 
     def submit(self, job: Job) -> Future[TrialRecord]: ...
 

@@ -23,6 +23,7 @@ from typing import Any
 from optadvisor.kernels.errors import InputError
 from optadvisor.studies.executors.child import GRACE
 from optadvisor.studies.executors.job import Job, TrialError
+from optadvisor.studies.executors.threads import cores
 from optadvisor.studies.tasks.function import Facts, FunctionTask, is_pruning, task_name
 from optadvisor.studies.tasks.task import TrialRecord
 
@@ -32,7 +33,7 @@ POLL = 1.0  # seconds between looks at a worker that says nothing
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-class WorkerDied(RuntimeError):
+class WorkerDeathError(RuntimeError):
     """A worker process ended before its answer. Says how."""
 
 
@@ -52,7 +53,7 @@ class Processes:
         self._environment = dict(os.environ)
         if jobs > 1:
             for name in _THREADS:
-                self._environment.setdefault(name, str(max(1, _cores() // jobs)))
+                self._environment.setdefault(name, str(max(1, cores() // jobs)))
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="trial")
         self._lock = threading.Lock()
         self._closed = False
@@ -88,7 +89,7 @@ class Processes:
                 curve.append((step, math.inf if value is None else value))
                 if job.report is not None:
                     worker.send(prune=_prunes(job, step, value))
-        except (TimeoutError, WorkerDied) as error:
+        except (TimeoutError, WorkerDeathError) as error:
             self._drop(worker)
             if self._closed:
                 raise CancelledError from None
@@ -154,7 +155,7 @@ class Worker:
         """What the process found in the file; InputError where it cannot be used."""
         try:
             message = self.receive()
-        except WorkerDied as error:
+        except WorkerDeathError as error:
             raise InputError(f"{self._target} cannot be loaded: {error}") from None
         if "refused" in message:
             raise InputError(message["refused"]) from RemoteTraceback(message["traceback"])
@@ -166,10 +167,10 @@ class Worker:
             self._process.stdin.write(json.dumps(message, allow_nan=False).encode() + b"\n")
             self._process.stdin.flush()
         except (OSError, ValueError):  # ValueError: closed by `kill` in another thread
-            raise WorkerDied(self._death()) from None
+            raise WorkerDeathError(self._death()) from None
 
     def receive(self, deadline: float | None = None) -> dict[str, Any]:
-        """The next message. WorkerDied where none will come, TimeoutError at the deadline (time.monotonic)."""
+        """The next message. WorkerDeathError where none will come, TimeoutError at the deadline (time.monotonic)."""
         while True:
             left = POLL if deadline is None else min(POLL, deadline - time.monotonic())
             if left <= 0:
@@ -182,7 +183,7 @@ class Worker:
                     continue
                 message = None
             if message is None:
-                raise WorkerDied(self._death())
+                raise WorkerDeathError(self._death())
             return message
 
     def finish(self) -> None:
@@ -248,7 +249,3 @@ def _prunes(job: Job, step: int, value: float) -> bool:
             return True
         raise
     return False
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Trainings in threads of this process: for compiled trainings, which hold no lock of the interpreter."""
+"""Trainings in this process: in threads, for compiled trainings, which hold no lock of the interpreter; or in turn."""
 
 from __future__ import annotations
 
@@ -28,3 +28,18 @@ class Threads:
     def close(self) -> None:
         # Not to wait: what has not begun must not hold up Ctrl-C or an error.
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class InTurn:
+    """One training after another, in the thread that asks: Ctrl-C reaches it, and a debugger."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def submit(self, job: Job) -> Future[TrialRecord]:
+        future: Future[TrialRecord] = Future()
+        future.set_result(attempt(self._task, job))
+        return future
+
+    def close(self) -> None:
+        pass

@@ -12,7 +12,7 @@ from concurrent import futures
 from concurrent.futures import Future
 
 from optadvisor.studies import database
-from optadvisor.studies.executors.job import Executor, Job
+from optadvisor.studies.executors.job import Executor, Job, message_of
 from optadvisor.studies.executors.jobqueue import Queue
 from optadvisor.studies.tasks.task import TrialRecord
 
@@ -95,7 +95,7 @@ class Worker:
             if error is None:
                 self._queue.finish(trial, future.result())
             else:
-                self._queue.fail(trial, f"{type(error).__name__}: {error}")
+                self._queue.fail(trial, message_of(error))
             del self._running[future]
             self.done += 1
             told()

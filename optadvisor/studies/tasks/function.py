@@ -17,18 +17,21 @@ import reprlib
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optadvisor.config import OptimizerConfig
+from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.errors import InputError, nearest, unknown
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import TaskProfile
 from optadvisor.quantities import parse_count
 from optadvisor.studies.tasks.task import MAXIMIZE, MINIMIZE, Report, TrialRecord, shown
+
+if TYPE_CHECKING:
+    from optadvisor.studies.space import Range, Space
 
 ARGUMENTS = ("config", "report", "seed")
 _FORM = "def objective(config, report, seed)"
@@ -46,13 +49,14 @@ class FunctionError(RuntimeError):
 class Facts:
     """What is known of a function without calling it: its direction and PROFILE, SPACE and STEPS of its module.
 
-    needs_steps: it has a parameter `steps` without a default. ranges, fixed: SPACE, as `tune` takes it. origin: what
-    errors name, the file or the function.
+    takes_steps, needs_steps: it has a parameter `steps`; one without a default. ranges, fixed: SPACE, as `tune` takes
+    it. origin: what errors name, the file or the function's module.
     """
 
     origin: str
     title: str
     direction: str = MINIMIZE
+    takes_steps: bool = False
     needs_steps: bool = False
     steps: int | None = None
     profile: dict[str, Any] = field(default_factory=dict)
@@ -80,8 +84,32 @@ class FunctionTask:
     def profile(self) -> TaskProfile:
         return TaskProfile(**{"steps": self.steps, **self.facts.profile})
 
+    @property
+    def here(self) -> bool:
+        """Whether the function is in this process; else it is in a file that has not been loaded here."""
+        return self._function is not None
+
     def refuses(self, optimizer: str) -> str | None:
         return None
+
+    def space(self, spaces: Iterable[Space], given: Collection[str]) -> tuple[dict[str, Range], dict[str, Any]]:
+        """Ranges and fixed values of SPACE that these spaces have, but for names that were given otherwise.
+
+        Errors: InputError for what no optimizer has, and for values that it does not take.
+        """
+        from optadvisor.studies import space
+
+        ranges = {name: (low, high) for name, (low, high) in self.facts.ranges.items()}
+        fixed = self.facts.fixed
+        try:
+            space.narrowed([space.Space.of(name) for name in (*RULES, HYBRID)], ranges, fixed)
+        except InputError as error:
+            raise InputError(f"{self.facts.origin}: SPACE: {error}") from None
+        wanted = {name for one in spaces for name in space.names(one)} - set(given)
+        return (
+            {name: ends for name, ends in ranges.items() if name in wanted},
+            {name: value for name, value in fixed.items() if name in wanted},
+        )
 
     def train(
         self, config: OptimizerConfig, seed: int, steps: int | None = None, report: Report | None = None
@@ -265,7 +293,7 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
         origin,
         (inspect.getdoc(function) or name).splitlines()[0],
         direction,
-        _needs_steps(function, f"{origin}: {name}"),
+        *_steps(function, f"{origin}: {name}"),
         None if steps is None else parse_count(steps, f"{origin}: STEPS"),
         _profile(attributes.get("PROFILE"), origin),
         ranges,
@@ -332,11 +360,14 @@ def _call(function: Callable[..., Any], config: OptimizerConfig, report: Report,
     return function(*positional, **named)
 
 
-def _needs_steps(function: Callable[..., Any], what: str) -> bool:
-    """Whether `steps` has no default; InputError where the function cannot be called with the three arguments."""
+def _steps(function: Callable[..., Any], what: str) -> tuple[bool, bool]:
+    """Whether it has a parameter `steps`, and one without a default.
+
+    InputError where it cannot be called with the three arguments.
+    """
     parameters = _parameters(function)
     if parameters is None:
-        return False
+        return False, False
     positional, named = _arguments(function, ARGUMENTS, 1)
     try:
         inspect.signature(function).bind(*positional, **named)
@@ -344,7 +375,7 @@ def _needs_steps(function: Callable[..., Any], what: str) -> bool:
         has = ", ".join(map(str, parameters.values()))
         raise InputError(f"{what} takes ({has}); it must take (config, report, seed): {error}") from None
     steps = parameters.get("steps")
-    return steps is not None and _by_name(steps) and steps.default is steps.empty
+    return _by_name(steps), steps is not None and _by_name(steps) and steps.default is steps.empty
 
 
 def _number(value: Any, what: str) -> float:

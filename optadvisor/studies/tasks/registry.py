@@ -7,13 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from optadvisor.studies import seeds
-from optadvisor.studies.tasks import generative, landscapes, language, tabular, vision
+from optadvisor.studies.tasks import generative, landscapes, language, rl, tabular, vision
 from optadvisor.studies.tasks.builtin import BuiltinTask, parse
 from optadvisor.studies.tasks.family import Family
 
 DOMAINS = (
     vision,
     language,
+    rl,
     generative,
     tabular,
     landscapes,

@@ -33,15 +33,17 @@ class Pair:
         assert self.gpu.step(moved, **keywords) is done
 
     def check(self) -> None:
+        # Sums over a row are taken in another order than on the CPU; rounded to float32 they come out the same here.
+        rounded = any(group.form.row_number and group.dtype == np.float64 for group in self.cpu.groups)
         for ours, theirs in zip(self.device, self.host, strict=True):
             for i, (found, expected) in enumerate(zip(ours["params"], theirs["params"], strict=True)):
-                assert_same(found, expected, f"parameter {i}")
+                assert_same(found, expected, f"parameter {i}", rounded=rounded)
         for ours, theirs in zip(self.gpu.state_dict()["groups"], self.cpu.state_dict()["groups"], strict=True):
             assert ours["hyperparameters"] == theirs["hyperparameters"]
             assert ours["params"] == theirs["params"]
             for name, arrays in theirs["state"].items():
                 for i, expected in enumerate(arrays):
-                    assert_same(to_device(ours["state"][name][i]), expected, f"{name} {i}")
+                    assert_same(to_device(ours["state"][name][i]), expected, f"{name} {i}", rounded=rounded)
 
 
 def path(shapes: list[tuple[int, ...]], steps: int, dtype: Any) -> list[list[np.ndarray]]:
@@ -329,11 +331,13 @@ def test_what_the_gpu_has_not_is_refused(case: Case):
         Optimizer(case.rule, [to_device(np.zeros((3, 4)))], convention=case.convention)
 
 
-@pytest.mark.parametrize(("rule", "convention"), [("adamw", "pytorch"), ("nag", "paper")])
+@pytest.mark.parametrize(
+    ("rule", "convention"), [("adamw", "pytorch"), ("nag", "paper"), ("schedule_free_adamw", "pytorch")]
+)
 def test_weights_to_evaluate_are_copies_on_the_device(rule: str, convention: str):
     pair = Pair(rule, [{"params": [start((3, 4), np.float32)]}], convention=convention)
     for gradients in path([(3, 4)], 3, np.float32):
         pair.step([gradients])
     (found,) = pair.gpu.evaluation()[0]["params"]
-    assert_same(found, pair.host[0]["params"][0], "evaluation")
+    assert_same(found, pair.cpu.evaluation()[0]["params"][0], "evaluation")
     assert found.address != pair.device[0]["params"][0].address

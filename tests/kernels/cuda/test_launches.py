@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optadvisor.kernels import Optimizer
+from optadvisor.kernels import RULES, Optimizer
 from optadvisor.kernels.cuda.arrays import DeviceArray
 from optadvisor.kernels.loops import COLUMNS, START
 
@@ -157,10 +157,16 @@ def packed(arguments: tuple[Any, ...], kinds: list[str]) -> list[float]:
 
 
 def kernels_of(optimizer: Optimizer) -> dict[str, Any]:
-    from optadvisor.kernels.cuda import loops
+    from optadvisor.kernels.cuda import loops, rows
 
     group: Any = optimizer.groups[0]
-    kernels = [group._flat, group._table, group._check, group._squares, loops.clip()]
+    kind = (group.form, group.parameter_dtype, group._count, group.parameter_dtype)
+    kernels = [loops.check(group._gradient), loops.squares(group._gradient), loops.clip()]
+    kernels += [rows.keys(np.dtype(np.int64)), rows.merge(), rows.check(kind[-1]), rows.squares(kind[-1])]
+    if group.form.row_number:
+        kernels += rows.staged(*kind)
+    else:
+        kernels += [loops.flat(*kind), loops.table(*kind), rows.rows(*kind)]
     return {kernel.entry(CAPABILITY): kernel for kernel in kernels}
 
 
@@ -172,8 +178,24 @@ def test_launches_pass_what_the_entries_declare(machine: Machine, case: Case, sh
     grads = [machine.array(start(s, dtype)) for s in shapes]
     optimizer = Optimizer(case.rule, params, convention=case.convention, max_norm=1.0, ema_decay=0.9)
     optimizer.step(grads)
+    by_row = optimizer.groups[0].form.row_number is not None
+    assert len(machine.launches) == 3 + (3 * sum(bool(p.size) for p in params) if by_row else 1)
+    check_launches(machine, optimizer)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.sparse])
+def test_launches_of_rows_pass_what_the_entries_declare(machine: Machine, rule: str, dtype: type):
+    table = machine.array(start((5000, 3), dtype))
+    ids, rows = machine.array(np.arange(33)), machine.array(start((33, 3), dtype))
+    optimizer = Optimizer(rule, [table], max_norm=1.0)
+    optimizer.step([(ids, rows)])
+    assert len(machine.launches) == 3 + 3 + (3 if optimizer.groups[0].form.row_number else 1)
+    check_launches(machine, optimizer)
+
+
+def check_launches(machine: Machine, optimizer: Optimizer) -> None:
     known = kernels_of(optimizer)
-    assert len(machine.launches) == 4
     for entry, grid, stream, arguments in machine.launches:
         kinds = declared(known[entry])
         for given, arrived in zip(arguments, packed(arguments, kinds), strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from optadvisor.kernels import RULES
+from optadvisor.kernels.cuda.arrays import BFLOAT16, arithmetic
 from optadvisor.kernels.rules import Form, flatten
 
 from .places import GPU_CASES, INSTALLED, SIMULATED
@@ -34,12 +35,12 @@ def forms() -> dict[str, tuple[Form, int]]:
     return found
 
 
-def elementwise(kind: str, form: str, dtype: type) -> Any:
+def elementwise(kind: str, form: str, dtype: Any, gradient: Any = None) -> Any:
     from optadvisor.kernels.cuda import loops
 
     make = {"flat": loops.flat, "table": loops.table}[kind]
     rule, coefficients = forms()[form]
-    return make(rule, dtype, coefficients)
+    return make(rule, dtype, coefficients, gradient)
 
 
 def doubles(ptx: str) -> list[str]:
@@ -56,22 +57,100 @@ def check_code(kernel: Any, capability: tuple[int, int]) -> None:
     assert kernel.entry(capability).encode() in kernel.cubin(capability)
 
 
+NATIVE = [(np.float32, None), (np.float64, None)]
+HALF = [(np.float16, None), (BFLOAT16, None), (np.float32, BFLOAT16), (BFLOAT16, np.float32)]
+SPARSE = sorted({RULES[c.rule].form(c.complete, c.convention).name for c in GPU_CASES if RULES[c.rule].sparse})
+BY_ROW = [name for name in sorted(forms()) if forms()[name][0].row_number]
+
+
+def check_arithmetic(ptx: str, dtype: Any) -> None:
+    """float32 stays float32, and float64 float64."""
+    if arithmetic(dtype) == np.float32:
+        assert doubles(ptx) == []
+    else:
+        assert not re.search(r"(mul|add|sub|div|fma|sqrt)\.(rn\.)?f32", ptx)
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "gradient"),
+    [
+        (name, *kind)
+        for name in SPARSE
+        if name not in BY_ROW
+        for kind in (NATIVE + HALF if name == "adagrad" else NATIVE)
+    ],
+    ids=str,
+)
+def test_rows_compile_for_every_generation(form: str, dtype: Any, gradient: Any):
+    from optadvisor.kernels.cuda import rows
+
+    kernel = rows.rows(*forms()[form][:1], np.dtype(dtype), forms()[form][1], gradient)
+    for capability in CAPABILITIES:
+        check_code(kernel, capability)
+        check_arithmetic(kernel.ptx(capability), dtype)
+
+
+@pytest.mark.parametrize(("dtype", "gradient"), [*NATIVE, (BFLOAT16, np.float16)], ids=str)
+@pytest.mark.parametrize("form", BY_ROW)
+def test_rules_by_row_compile_for_every_generation(form: str, dtype: Any, gradient: Any):
+    """Their sum of squares is float64 on purpose, as for clipping; what is computed from it is not."""
+    from optadvisor.kernels.cuda import rows
+
+    directions, numbers, move = rows.staged(forms()[form][0], np.dtype(dtype), forms()[form][1], gradient)
+    for capability in CAPABILITIES:
+        for kernel in (directions, numbers, move):
+            check_code(kernel, capability)
+        check_arithmetic(move.ptx(capability), dtype)
+        if arithmetic(dtype) == np.float32:
+            sums = {line.split()[0].strip() for line in doubles(directions.ptx(capability))}
+            assert sums <= {".reg", "cvt.f64.f32", "fma.rn.f64", "mov.f64", "st.global.f64", "add.f64", "mul.f64"}
+            ptx = numbers.ptx(capability)
+            assert "sqrt.rn.f32" in ptx
+            assert not re.search(r"sqrt\.rn\.f64", ptx)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+def test_keys_sort_and_sums_of_rows_compile(capability: tuple[int, int]):
+    from optadvisor.kernels.cuda import rows
+
+    kernels = [rows.keys(np.dtype(kind)) for kind in (np.int8, np.uint8, np.int32, np.int64, np.uint64)]
+    kernels += [rows.merge(), *map(rows.check, (np.float16, BFLOAT16, np.float32, np.float64))]
+    for kernel in kernels:
+        check_code(kernel, capability)
+        assert doubles(kernel.ptx(capability)) == []
+    for dtype in (np.float16, BFLOAT16, np.float32, np.float64):
+        check_code(rows.squares(dtype), capability)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["flat", "table"])
-@pytest.mark.parametrize("form", sorted(forms()))
-def test_every_rule_compiles_for_every_generation(form: str, kind: str, dtype: type):
+@pytest.mark.parametrize("form", [name for name in sorted(forms()) if name not in BY_ROW])
+def test_every_rule_compiles_for_every_generation(form: str, kind: str, dtype: Any):
     kernel = elementwise(kind, form, dtype)
     for capability in CAPABILITIES:
         check_code(kernel, capability)
-        if dtype is np.float32:
-            assert doubles(kernel.ptx(capability)) == []
-        else:
-            assert not re.search(r"(mul|add|sub|div|fma|sqrt)\.(rn\.)?f32", kernel.ptx(capability))
+        check_arithmetic(kernel.ptx(capability), dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("dtype", "gradient"), HALF, ids=str)
+@pytest.mark.parametrize("kind", ["flat", "table"])
+@pytest.mark.parametrize("form", ["sgd", "adamw"])
+def test_half_precision_compiles(form: str, kind: str, dtype: Any, gradient: Any):
+    """Without a state and with some, for the oldest and the newest: the rule itself is the float32 kernel's."""
+    kernel = elementwise(kind, form, dtype, gradient)
+    for capability in (CAPABILITIES[0], CAPABILITIES[-1]):
+        check_code(kernel, capability)
+        ptx = kernel.ptx(capability)
+        check_arithmetic(ptx, dtype)
+        assert re.search(r"(ld|st)\.global\.[bu]16", ptx)
+        # In half precision nothing is computed, only converted; bfloat16 by integers, which sm_75 has.
+        assert not re.search(r"(mul|add|sub|div|fma|sqrt)\.(rn\.)?(b?f16)", ptx)
+        assert ".bf16" not in ptx
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, BFLOAT16], ids=str)
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
-def test_checks_and_sums_compile(capability: tuple[int, int], dtype: type):
+def test_checks_and_sums_compile(capability: tuple[int, int], dtype: Any):
     from optadvisor.kernels.cuda import loops
 
     check_code(loops.check(dtype), capability)
