@@ -73,6 +73,53 @@ def digits_cnn(task: BuiltinTask, theta: np.ndarray) -> Twin:
     return Twin(weights, biases, lambda rows: loss_of(model(x[rows]), labels[rows]))
 
 
+def parameters(arrays: list[np.ndarray]) -> list[Any]:
+    """Copies of weights that can be trained."""
+    import torch
+
+    return [torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in arrays]
+
+
+def text_transformer(task: BuiltinTask, theta: np.ndarray) -> Twin:
+    import torch
+    from torch.nn import functional as f
+
+    from optadvisor.studies.tasks.language.transformer import CHARACTERS, STRIDE
+
+    length, width, depth, heads = (task.values[name] for name in ("length", "width", "depth", "heads"))
+    inner = [(width, 3 * width), (width, width), (width, 2 * width), (2 * width, width)] * depth
+    sizes = [width, width, 3 * width, width, width, width, 2 * width, width] * depth
+    shapes = [(CHARACTERS, width), (length, width), *inner, (width, CHARACTERS)]
+    found = views((*shapes, *((size,) for size in [*sizes, width, width, CHARACTERS])), theta)
+    cut = len(shapes)
+    table, positions, *matrices = parameters([*found[:2], *(matrix.T for matrix in found[2:cut])])
+    vectors = parameters(found[cut:])
+    *blocks, out = matrices
+    *norms, gain, bias, b_out = vectors
+    # A view of overlapping windows, each with the token behind it.
+    windows = torch.from_numpy(task.problem.integers).unfold(0, length + 1, STRIDE)
+
+    def norm(x: Any, gain: Any, bias: Any) -> Any:
+        return f.layer_norm(x, (width,), gain, bias)
+
+    def loss(rows: Any) -> Any:
+        tokens = windows[rows]
+        x = f.embedding(tokens[:, :-1], table) + positions
+        for i in range(depth):
+            w_qkv, w_mixed, w_wide, w_back = blocks[4 * i : 4 * i + 4]
+            g1, c1, b_qkv, b_mixed, g2, c2, b_wide, b_back = norms[8 * i : 8 * i + 8]
+            qkv = f.linear(norm(x, g1, c1), w_qkv, b_qkv).view(len(rows), length, 3, heads, width // heads)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            mixed = f.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+            x = x + f.linear(mixed, w_mixed, b_mixed)
+            wide = f.gelu(f.linear(norm(x, g2, c2), w_wide, b_wide), approximate="tanh")
+            x = x + f.linear(wide, w_back, b_back)
+        logits = f.linear(norm(x, gain, bias), out, b_out)
+        return f.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+    return Twin([table, positions, *matrices], vectors, loss)
+
+
 def clicks_dlrm(task: BuiltinTask, theta: np.ndarray) -> Twin:
     """One table for all fields, as ours, looked up at once; its gradient dense, which fused AdamW asks for."""
     import torch
@@ -120,6 +167,7 @@ def fill(parameters: list[Any], values: list[np.ndarray]) -> None:
 TASKS: dict[str, tuple[Callable[[BuiltinTask, np.ndarray], Twin], float]] = {
     "digits-mlp": (digits_mlp, 20.0),
     "digits-cnn": (digits_cnn, 5.0),
+    "text-transformer": (text_transformer, 5.0),
     "clicks-dlrm": (clicks_dlrm, 10.0),
 }
 
