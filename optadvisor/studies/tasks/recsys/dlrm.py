@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from optadvisor.studies.tasks.family import Axis, Family, Layout, Problem, Program, Values
 from optadvisor.studies.tasks.layers.dense import gather
-from optadvisor.studies.tasks.layers.embeddings import lookup, lookup_backward, pairwise_dots, pairwise_dots_backward
 from optadvisor.studies.tasks.layers.losses import logistic_loss
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
 from optadvisor.studies.tasks.layers.stack import (
@@ -28,6 +27,7 @@ from optadvisor.studies.tasks.layers.stack import (
     stack_width,
 )
 from optadvisor.studies.tasks.layers.start import dense_counts
+from optadvisor.studies.tasks.layers.tables import lookup, lookup_backward, pairwise_dots, pairwise_dots_backward
 from optadvisor.studies.tasks.recsys.data import HELD_OUT, RANK, clicks, ends, zipf
 
 FEATURES, LEAST = 8, 10  # dense features; ids of the smallest field, from which the fields grow geometrically

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optadvisor.studies.tasks.family import Axis, Family, Layout, Problem, Program, Values
-from optadvisor.studies.tasks.layers.embeddings import lookup, lookup_backward, row_dots, row_dots_backward
 from optadvisor.studies.tasks.layers.losses import logistic_loss
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
 from optadvisor.studies.tasks.layers.stack import (
@@ -27,6 +26,7 @@ from optadvisor.studies.tasks.layers.stack import (
     stack_width,
 )
 from optadvisor.studies.tasks.layers.start import dense_counts, dense_start
+from optadvisor.studies.tasks.layers.tables import lookup, lookup_backward, row_dots, row_dots_backward
 from optadvisor.studies.tasks.recsys.data import HELD_OUT, RANK, clicks, ends, zipf
 
 ITEMS, FEATURES = 300, 4  # features of a user, and of an item

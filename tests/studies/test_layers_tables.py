@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optadvisor.kernels.compiling import specialise
-from optadvisor.studies.tasks.layers import embeddings
+from optadvisor.studies.tasks.layers import tables
 from optadvisor.studies.tasks.layers.ranking import area_under_curve
 
 AUC = specialise(area_under_curve, "auc")
@@ -38,14 +38,14 @@ def test_a_table_s_gradient_adds_up_over_the_rows_that_were_looked_up(draw: np.r
     out, weight = np.full((4, 5), -1.0), draw.normal(size=(4, 5))
 
     def scalar() -> float:
-        embeddings.lookup(table, ids, rows, 1, out, 2)
+        tables.lookup(table, ids, rows, 1, out, 2)
         return float((out * weight)[:, 2:].sum())
 
     expected = numeric(scalar, table)
     np.testing.assert_array_equal(out[:, :2], -1)
     np.testing.assert_array_equal(out[:, 2:], table[ids[rows, 1]])
     found = np.zeros_like(table)
-    embeddings.lookup_backward(weight, 2, ids, rows, 1, found)
+    tables.lookup_backward(weight, 2, ids, rows, 1, found)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -53,7 +53,7 @@ def test_pairwise_dots_and_their_derivative(draw: np.random.Generator):
     x, out, weight = draw.normal(size=(4 * 2, 3)), np.full((6, 3), np.nan), draw.normal(size=(6, 3))
 
     def scalar() -> float:
-        embeddings.pairwise_dots(x, 2, out)
+        tables.pairwise_dots(x, 2, out)
         return float((out * weight).sum())
 
     expected = numeric(scalar, x)
@@ -62,7 +62,7 @@ def test_pairwise_dots_and_their_derivative(draw: np.random.Generator):
     first, second = np.tril_indices(4, -1)
     np.testing.assert_allclose(out.T, (vectors @ vectors.transpose(0, 2, 1))[:, first, second], rtol=1e-12)
     found = np.ones_like(x)
-    embeddings.pairwise_dots_backward(x, 2, weight, found)
+    tables.pairwise_dots_backward(x, 2, weight, found)
     np.testing.assert_allclose(found - 1, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -70,14 +70,14 @@ def test_row_dots_and_their_derivative(draw: np.random.Generator):
     x, y, out, weight = draw.normal(size=(3, 4)), draw.normal(size=(3, 4)), np.empty(3), draw.normal(size=3)
 
     def scalar() -> float:
-        embeddings.row_dots(x, y, out)
+        tables.row_dots(x, y, out)
         return float(out @ weight)
 
     expected = numeric(scalar, x), numeric(scalar, y)
     scalar()
     np.testing.assert_allclose(out, (x * y).sum(axis=1), rtol=1e-12)
     found = np.full_like(x, np.nan), np.full_like(y, np.nan)
-    embeddings.row_dots_backward(x, y, weight, *found)
+    tables.row_dots_backward(x, y, weight, *found)
     for one, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, wanted, rtol=1e-6, atol=1e-8)
 
