@@ -73,7 +73,8 @@ def work(
             task = resolve(now.task)
             slots = given or default_jobs(task)
             executor = local_executor(task, slots, now.options.get("timeout"))
-            worker = Worker(Queue(kept, name), executor, slots, own_name())
+            queue = patience(functools.partial(Queue, kept, name))
+            worker = Worker(queue, executor, slots, own_name())
             stack.callback(worker.close)
 
             def moved(name: str = name) -> bool:

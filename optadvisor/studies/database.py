@@ -121,7 +121,9 @@ def reason(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    while isinstance(error, StorageInternalError | InputError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def is_away(error: BaseException) -> bool:

@@ -93,9 +93,9 @@ def _explained(url: str) -> Iterator[None]:
     except ImportError as error:
         remedy = f"; {POSTGRESQL}" if url.startswith("postgres") else ""
         raise InputError(f"storage {without_password(url)!r} needs a database driver: {error}{remedy}") from None
-    except Exception as error:  # noqa: BLE001  # the person must hear which storage it was
+    except Exception as error:
         reason = " ".join(str(error).split()).replace(url, without_password(url))[:200]
-        raise InputError(f"cannot open the storage {without_password(url)!r}: {reason}") from None
+        raise InputError(f"cannot open the storage {without_password(url)!r}: {reason}") from error
 
 
 def _place(url: str | None, task: str) -> Path:

@@ -342,6 +342,27 @@ def test_what_is_not_waited_for(error: Exception):
     assert len(calls) == 1
 
 
+def test_a_worker_that_waits_for_a_study_waits_for_the_server_too(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    real, answers = database.has_studies, [False, AWAY[0]]
+
+    def has_studies(url: str) -> bool:
+        answer = answers.pop(0) if answers else real(url)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(database, "has_studies", has_studies)
+    monkeypatch.setattr("optadvisor.working.LOOK", 0.01)
+    assert work(url, TASK, idle=0.3).study is None
+    assert not answers
+    assert caplog.records[0].message.startswith("the storage is away")
+    answers.append(AWAY[0])
+    with pytest.raises(InputError, match="cannot open the storage"):  # on the first look a wrong URL is more likely
+        work(url, TASK, idle=0.3)
+
+
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(database, "OUTAGE", 0.3)
 

@@ -103,6 +103,14 @@ def stopped_with_a_job(url: str, process: subprocess.Popen[str], name: str) -> F
         process.send_signal(signal.SIGCONT)  # it had finished meanwhile
 
 
+def joined(url: str, study: subprocess.Popen[str], helper: subprocess.Popen[str]) -> None:
+    """Wait until a study and a worker both train: the study is stopped meanwhile, lest it end first."""
+    wait_until(lambda: len(state_of(queued(url), TrialState.WAITING)) >= 2, study, helper)
+    study.send_signal(signal.SIGSTOP)
+    wait_until(lambda: any(f":{helper.pid}" in worker_of(trial) for trial in queued(url)), helper)
+    study.send_signal(signal.SIGCONT)
+
+
 def worker_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("worker", ""))
 
@@ -194,7 +202,7 @@ def test_ctrl_c_of_the_study_and_resume(database: str, undisturbed: list[dict[st
 
 def test_a_server_that_goes_away_is_waited_for(postgresql: Server, database: str, undisturbed: list[dict[str, Any]]):
     study, helper = tune(database, "--jobs", "1"), worker(database)
-    wait_until(done(database, 5), study, helper)
+    joined(database, study, helper)
     postgresql.stop()
     try:
         time.sleep(4)  # longer than a job may be without a sign of life
@@ -213,7 +221,7 @@ def test_a_server_that_stays_away_ends_in_one_line_and_the_study_can_be_resumed(
     postgresql: Server, database: str, undisturbed: list[dict[str, Any]]
 ):
     study, helper = tune(database, "--jobs", "1", before=IMPATIENT), worker(database, before=IMPATIENT)
-    wait_until(done(database, 5), study, helper)
+    joined(database, study, helper)
     postgresql.stop()
     try:
         for process, words in (
