@@ -11,19 +11,18 @@ import click
 from optadvisor.cli.options import Count
 from optadvisor.files import home
 from optadvisor.studies import outcomes
-from optadvisor.studies.tasks.registry import sample
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log
 
 
-@click.group("learn", epilog="Example: optadvisor learn build --tasks 120")
+@click.group("learn", epilog="Example: optadvisor learn build --tasks 156")
 def command() -> None:
     """Train many sampled tasks for the advisor to learn from."""
 
 
-@command.command("build", epilog="Example: optadvisor learn build --tasks 120 --configs 48 --seeds 2")
-@click.option("--tasks", type=Count(), default=120, show_default=True, help="Sampled tasks, every family first.")
-@click.option("--configs", type=Count(2), default=48, show_default=True, help="Configs of each rule.")
+@command.command("build", epilog="Example: optadvisor learn build --tasks 156")
+@click.option("--tasks", type=Count(), default=156, show_default=True, help="Every family, large and long ones, then variants.")
+@click.option("--configs", type=Count(2), default=64, show_default=True, help="Configs of each rule.")
 @click.option("--seeds", type=Count(), default=2, show_default=True, help="Seeds of each config, the same for all.")
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Of the sample and of everything in it.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Of the table.  [default: outcomes in the data folder]")
@@ -31,7 +30,7 @@ def command() -> None:
 @click.option("--quiet", is_flag=True, help="No progress.")
 def build(tasks: int, configs: int, seeds: int, seed: int, folder: Path | None, jobs: int | None, quiet: bool) -> None:
     """Train every rule with one list of configs on sampled tasks. Goes on where it was interrupted."""
-    chosen = sample(tasks, seed)
+    chosen = outcomes.chosen(tasks, seed)
     table = outcomes.Table.open(folder or home() / "outcomes", outcomes.Sheet(configs, seeds, seed))
     began, last = time.monotonic(), 0.0
     with_bar = sys.stderr.isatty()

@@ -39,7 +39,7 @@ def _data(task: BuiltinTask) -> dict[str, Any]:
         "steps": task.steps,
         "profile": task.profile.to_dict(),
         "axes": {
-            name: {"value": task.values[name], "choices": list(axis.choices), "meaning": axis.meaning}
+            name: {"value": task.values[name], "choices": [*axis.choices, *axis.beyond], "meaning": axis.meaning}
             for name, axis in task.family.axes.items()
         },
     }
@@ -69,7 +69,7 @@ def _show(task: BuiltinTask) -> None:
     page.heading("May be varied")
     page.rows(
         [
-            (f"{name}={_text(task.values[name])}", f"{axis.meaning}: {', '.join(map(_text, axis.choices))}")
+            (f"{name}={_text(task.values[name])}", f"{axis.meaning}: {', '.join(map(_text, (*axis.choices, *axis.beyond)))}")
             for name, axis in task.family.axes.items()
         ]
     )

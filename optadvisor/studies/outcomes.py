@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import seeds as seeding
 from optadvisor.studies.space import Space
 from optadvisor.studies.tasks.builtin import BuiltinTask
+from optadvisor.studies.tasks.registry import FAMILIES, get, sample
+from optadvisor.studies.study import LADDER_STEPS
 from optadvisor.studies.training import CURVE_POINTS
 
-FORMAT = 1
+FORMAT = 2
 RULES = ("sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw", "ftrl", HYBRID)
 # Four decades of learning rates for every rule, so that no rule wins by the width of its range, around the rates that a
 # first experiment on small tasks found good: well above the libraries' defaults for short trainings.
@@ -44,7 +46,23 @@ CENTRES = {
     "ftrl": 0.5,
 }
 DECADES = 4.0
-LADDER = 16  # learning rates with everything else at its default
+LADDER = 16  # learning rates with everything else at its default, and again with the learning rate annealed
+ANNEALED = {rule: Schedule("cosine", 0) for rule in ("sgd", "momentum", "nag")} | {
+    rule: Schedule("warmup_cosine", None, None, 0.0, 0.1) for rule in ("adagrad", "rmsprop", "adam", "adamw")
+}
+# What a sample leaves out because it takes long: up to a million parameters, and thousands of steps.
+BEYOND = (
+    "clicks-hashed-logistic:buckets=1048576,batch=16,steps=100",
+    "clicks-hashed-logistic:buckets=131072,steps=250",
+    "clicks-hashed-logistic:batch=16,steps=5000",
+    "digits-autoencoder:width=256,depth=2,batch=8,steps=250",
+    "digits-autoencoder:width=640,depth=2,batch=8,steps=100",
+    "friedman-mlp:width=256,depth=3,batch=8,steps=250",
+    "friedman-mlp:batch=8,steps=5000",
+    "tabular-mlp:width=256,depth=2,batch=8,steps=250",
+    "tabular-mlp:batch=8,steps=5000",
+    "wine-softmax:noise=0.1,steps=5000",
+)
 SCHEDULES = (Schedule("constant", 0), Schedule("cosine", 0), Schedule("warmup_cosine", None, None, 0.0, 0.1))
 
 
@@ -52,7 +70,7 @@ SCHEDULES = (Schedule("constant", 0), Schedule("cosine", 0), Schedule("warmup_co
 class Sheet:
     """What is run on every task: the configs of each rule, the seeds."""
 
-    configs: int = 48
+    configs: int = 64
     seeds: int = 2
     seed: int = 0
     rules: tuple[str, ...] = RULES
@@ -68,10 +86,16 @@ class Sheet:
         return space.centred(rates, 10 ** (DECADES / 2))
 
     def configs_of(self, rule: str) -> list[OptimizerConfig]:
-        """The list of a rule: the library default, a ladder of learning rates, quasi-random points of its space."""
+        """The list of a rule: the library default, a ladder of learning rates, quasi-random points of its space, and the
+        ladder with the learning rate annealed; a rule that is never annealed has more points of its space instead."""
         return _configs(self, rule)
 
+    def ladder(self, rule: str) -> list[OptimizerConfig]:
+        """The configs of the rule's learning-rate range test: the ladder, everything else at its default, no schedule."""
+        return self.configs_of(rule)[1 : 1 + min(LADDER, self.configs - 1)]
+
     def trainings(self, task: BuiltinTask) -> int:
+        """Whole trainings of a task: the short ones of the range tests are not counted."""
         return sum(self.configs * self.seeds for rule in self.rules if task.refuses(rule) is None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,8 +120,9 @@ def _configs(sheet: Sheet, rule: str) -> list[OptimizerConfig]:
     for share in np.linspace(0, 1, min(LADDER, sheet.configs - 1)):
         point = {name: _at(axis, share) for name, axis in axes if name in rates}
         found.append(space.decode(point, SCHEDULES[0], provenance))
-    more = sheet.configs - len(found)
-    if more:
+    ladder = found[1:] if rule in ANNEALED else []
+    more = sheet.configs - len(found) - len(ladder)
+    if more > 0:
         unit = qmc.Sobol(len(axes) + 1, seed=seeding.derive(sheet.seed, seeding.SAMPLER)).random(
             1 << (more - 1).bit_length()
         )
@@ -105,7 +130,17 @@ def _configs(sheet: Sheet, rule: str) -> list[OptimizerConfig]:
             point = {name: _at(axis, share) for (name, axis), share in zip(axes, row, strict=False)}
             schedule = SCHEDULES[min(int(row[-1] * len(SCHEDULES)), len(SCHEDULES) - 1)]
             found.append(space.decode(point, SCHEDULES[0] if rule == HYBRID else schedule, provenance))
-    return found
+    for config in ladder:
+        found.append(replace(config, schedule=ANNEALED[rule].to_dict()))
+    return found[: sheet.configs]
+
+
+def chosen(n: int, seed: int = 0) -> list[BuiltinTask]:
+    """n distinct tasks for a table: every family's default, the large and long ones, then variants of all families."""
+    more = max(0, min(len(BEYOND), n - len(FAMILIES)))
+    sampled = sample(n - more, seed)
+    first = min(n, len(FAMILIES))
+    return [*sampled[:first], *map(get, BEYOND[:more]), *sampled[first:]]
 
 
 def _at(axis: Any, share: float) -> float:
@@ -128,7 +163,8 @@ class Progress:
 
 class Table:
     """A folder of outcomes. Values are (rules, configs, seeds, marks): lower is better, inf where it diverged, nan
-    where a rule does not fit the task; the marks are the fifths of the training."""
+    where a rule does not fit the task; the marks are the fifths of the training. Climbs are (rules, ladder): the value
+    of each learning rate of a rule's ladder after the few steps of a range test, from a seed of its own."""
 
     def __init__(self, folder: Path, sheet: Sheet) -> None:
         self.folder, self.sheet = folder, sheet
@@ -157,8 +193,14 @@ class Table:
         return self.path(task).exists()
 
     def values(self, task: BuiltinTask) -> NDArray[np.float64]:
+        return self._array(task, "values")
+
+    def climbs(self, task: BuiltinTask) -> NDArray[np.float64]:
+        return self._array(task, "climbs")
+
+    def _array(self, task: BuiltinTask, name: str) -> NDArray[np.float64]:
         with np.load(self.path(task), allow_pickle=False) as kept:
-            found: NDArray[np.float64] = kept["values"].astype(np.float64)
+            found: NDArray[np.float64] = kept[name].astype(np.float64)
         return found
 
     def tasks(self) -> list[str]:
@@ -192,13 +234,10 @@ class Table:
         sheet = self.sheet
         values = np.full((len(sheet.rules), sheet.configs, sheet.seeds, CURVE_POINTS), np.nan, dtype=np.float32)
         origins = [seeding.derive(sheet.seed, seeding.TRIAL, i) for i in range(sheet.seeds)]
-        jobs = [
-            (r, c, s)
-            for r, rule in enumerate(sheet.rules)
-            if task.refuses(rule) is None
-            for c in range(sheet.configs)
-            for s in range(sheet.seeds)
-        ]
+        fitting = [r for r, rule in enumerate(sheet.rules) if task.refuses(rule) is None]
+        jobs = [(r, c, s) for r in fitting for c in range(sheet.configs) for s in range(sheet.seeds)]
+        climbs = np.full((len(sheet.rules), len(sheet.ladder(sheet.rules[0]))), np.nan, dtype=np.float32)
+        short = [(r, c) for r in fitting for c in range(climbs.shape[1])]
         began = time.perf_counter()
 
         def one(job: tuple[int, int, int]) -> float:
@@ -208,12 +247,19 @@ class Table:
             values[r, c, s, CURVE_POINTS - len(curve) :] = curve
             return record.seconds
 
+        def climb(job: tuple[int, int]) -> float:
+            r, c = job
+            origin, steps = seeding.derive(sheet.seed, seeding.RANGE), min(LADDER_STEPS, task.steps)
+            record = task.train(sheet.ladder(sheet.rules[r])[c], origin, steps)
+            climbs[r, c] = record.value
+            return record.seconds
+
         try:
-            seconds = sum(pool.map(one, jobs))
+            seconds = sum(pool.map(one, jobs)) + sum(pool.map(climb, short))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         kept = io.BytesIO()
         spent = np.array([seconds, time.perf_counter() - began])
-        np.savez_compressed(kept, task=np.array(task.name), values=values, seconds=spent)
+        np.savez_compressed(kept, task=np.array(task.name), values=values, climbs=climbs, seconds=spent)
         write_whole_bytes(self.path(task), kept.getvalue())

@@ -103,7 +103,8 @@ def parse(name: str, families: Mapping[str, Family]) -> BuiltinTask:
         key, _, text = item.partition("=")
         if key not in family.axes:
             raise unknown(f"axis of task {head}", key, family.axes)
-        choices = {_text(choice): choice for choice in family.axes[key].choices}
+        axis = family.axes[key]
+        choices = {_text(choice): choice for choice in (*axis.choices, *axis.beyond)}
         if text not in choices:
             raise InputError(f"task {head}: {key} is {text!r}; it takes one of {', '.join(choices)}")
         values[key] = choices[text]

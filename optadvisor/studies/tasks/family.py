@@ -73,14 +73,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Axis:
-    """Something that varies within a family: the values it may have, and the one it has unless another is asked for."""
+    """Something that varies within a family: the values it may have, and the one it has unless another is asked for.
+
+    beyond: values that may be asked for by name, but that samples of tasks leave out: their trainings take long.
+    """
 
     default: Any
     choices: tuple[Any, ...]
     meaning: str
+    beyond: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.default in self.choices
+        assert not set(self.beyond) & set(self.choices)
 
 
 @dataclass(frozen=True)

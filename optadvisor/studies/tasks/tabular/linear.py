@@ -17,7 +17,7 @@ CANCER_ENDS, WINE_ENDS, DIABETES_ENDS = (285, 427, 569), (80, 140, 178), (222, 3
 CANCER, WINE, DIABETES = (30, 1), (13, 3), (10, 1)  # inputs and outputs
 NO_CLASSES = np.empty(0, dtype=np.int64)
 SPLIT = Axis(0, (0, 1, 2, 3, 4), "which random split into training, validation and test samples")
-STEPS = Axis(500, (100, 250, 500, 1000, 2500), "updates")
+STEPS = Axis(500, (100, 250, 500, 1000, 2500), "updates", (5000,))
 
 
 def _cancer(values: Values) -> Problem:

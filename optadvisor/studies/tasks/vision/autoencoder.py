@@ -126,7 +126,7 @@ DIGITS_AUTOENCODER = Family(
     metric="validation squared error of a pixel",
     scores=("squared_error",),
     axes={
-        "width": Axis(64, (32, 64, 96), "units of each hidden layer"),
+        "width": Axis(64, (32, 64, 96), "units of each hidden layer", (256, 640)),
         "depth": Axis(1, (1, 2), "hidden layers on each side of the code"),
         "code": Axis(16, (4, 16, 32), "units of the code"),
         "activation": Axis("relu", ("relu", "tanh"), "between the layers"),
