@@ -94,6 +94,10 @@ class Sheet:
         """The configs of the rule's learning-rate range test: the ladder, everything else at its default, no schedule."""
         return self.configs_of(rule)[1 : 1 + min(LADDER, self.configs - 1)]
 
+    def drawn(self, rule: str) -> slice:
+        """Which configs of a rule's list are quasi-random points of its whole space."""
+        return slice(1 + LADDER, max(1 + LADDER, self.configs - (LADDER if rule in ANNEALED else 0)))
+
     def trainings(self, task: BuiltinTask) -> int:
         """Whole trainings of a task: the short ones of the range tests are not counted."""
         return sum(self.configs * self.seeds for rule in self.rules if task.refuses(rule) is None)

@@ -1,0 +1,96 @@
+"""The table of outcomes as arrays of regret, which everything is learned from and judged by."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optadvisor.kernels.errors import InputError
+from optadvisor.profile import TaskProfile
+from optadvisor.studies.outcomes import Sheet, Table
+from optadvisor.studies.tasks import registry
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tasks that were trained with every config of the sheet.
+
+    values: (tasks, rules, configs, seeds), lower is better, inf where it diverged, nan where the rule does not fit.
+    regrets: the same shape; of one seed, 0 is the best known config of that seed and 1 the median of the configs drawn
+    at random, or worse. climbs: (tasks, rules, ladder), values after a range test's few steps.
+    """
+
+    sheet: Sheet
+    names: list[str]
+    families: list[str]
+    profiles: list[TaskProfile]
+    values: Floats
+    regrets: Floats
+    climbs: Floats
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return self.sheet.rules
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> Dataset:
+        """Some of the tasks."""
+        chosen = np.arange(len(self))[np.asarray(rows)]
+        lists = ([items[i] for i in chosen] for items in (self.names, self.families, self.profiles))
+        return Dataset(self.sheet, *lists, self.values[chosen], self.regrets[chosen], self.climbs[chosen])
+
+    def without(self, family: str) -> Dataset:
+        """The tasks of all other families."""
+        return self.take([i for i, name in enumerate(self.families) if name != family])
+
+
+def read(table: Table) -> Dataset:
+    """The tasks of a table that are done; InputError where none is."""
+    names = [name for name in table.tasks() if name]
+    if not names:
+        raise InputError(f"{table.folder} has no task that is done: optadvisor learn build makes them")
+    tasks = [registry.get(name) for name in names]
+    values = np.stack([table.values(task)[..., -1] for task in tasks])
+    kept = [i for i in range(len(tasks)) if np.isfinite(scale(values[i], table.sheet)).all()]
+    tasks, values = [tasks[i] for i in kept], values[kept]
+    return Dataset(
+        table.sheet,
+        [task.name for task in tasks],
+        [task.family.name for task in tasks],
+        [task.profile for task in tasks],
+        values,
+        np.stack([regret(one, table.sheet) for one in values]),
+        np.stack([table.climbs(task) for task in tasks]),
+    )
+
+
+def scale(values: Floats, sheet: Sheet) -> Floats:
+    """(2, seeds): the best value of each seed, and that of the median config drawn at random.
+
+    Where half of the random configs diverge, the worst that trained takes the median's place. nan where all are level.
+    """
+    drawn = np.concatenate([values[r][sheet.drawn(rule)] for r, rule in enumerate(sheet.rules)])
+    drawn = drawn[~np.isnan(drawn).all(axis=1)]
+    best = np.nanmin(values.reshape(-1, values.shape[-1]), axis=0)
+    middle = np.median(drawn, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        worst = np.nanmax(np.where(np.isfinite(drawn), drawn, np.nan), axis=0)
+    middle = np.where(np.isfinite(middle), middle, worst)
+    return np.stack([best, np.where(middle > best, middle, np.nan)])
+
+
+def regret(values: Floats, sheet: Sheet) -> Floats:
+    """(rules, configs, seeds): 0 the best of the seed, 1 the median random config or worse, nan where nothing ran."""
+    best, middle = scale(values, sheet)
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.minimum((values - best) / (middle - best), 1.0)
+    return np.where(np.isnan(values), np.nan, np.where(np.isfinite(values), found, 1.0))
