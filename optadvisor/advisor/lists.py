@@ -50,24 +50,32 @@ def greedy(
     """Up to k keys, each the one that lowers the weighted sum of the best regrets so far the most.
 
     columns: key -> regret on each line; shares: the lines' weights. allowed(key, list so far): whether it may be next.
-    Ties go to the key with the lower regret by itself, then to the first.
+    Ties go to the first.
     """
-    alone = {key: sum(map(mul, shares, column)) for key, column in columns.items()}
-    order = sorted(columns, key=alone.__getitem__)
-    found: list[Any] = []
+    # What a config adds only falls as the list grows, so that what it added at its last try bounds what it adds now:
+    # most are not tried again (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions).
     best = [1.0] * len(shares)
+    worth = sum(shares)
+    bounds = [(worth - sum(map(mul, shares, column)), -i, key) for i, (key, column) in enumerate(columns.items())]
+    bounds.sort(reverse=True)
+    found: list[Any] = []
     while len(found) < k:
-        chosen, lowest = None, float("inf")
-        for key in order:
+        now = sum(map(mul, shares, best))
+        chosen, most = None, -1.0
+        for place, (bound, order, key) in enumerate(bounds):
+            if bound <= most:
+                break
             if key in found or not allowed(key, found):
                 continue
-            value = sum(map(mul, shares, map(min, best, columns[key])))
-            if value < lowest - 1e-12:
-                chosen, lowest = key, value
+            gain = now - sum(map(mul, shares, map(min, best, columns[key]))) if found else bound
+            bounds[place] = (gain, order, key)
+            if gain > most + 1e-12:
+                chosen, most = key, gain
         if chosen is None:
             return found
         found.append(chosen)
         best = list(map(min, best, columns[chosen]))
+        bounds.sort(reverse=True)
     return found
 
 

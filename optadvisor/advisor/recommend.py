@@ -8,13 +8,14 @@ from typing import Any
 
 from optadvisor.advisor import evidence, guide, settings
 from optadvisor.advisor.guide import Decision
-from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.advisor.knowledge import Knowledge, load
+from optadvisor.advisor.ranking import Pick
+from optadvisor.advisor.ranking import rank as ranked
+from optadvisor.config import OptimizerConfig
 from optadvisor.kernels.errors import InputError
 from optadvisor.profile import TaskProfile
 
 TOP = 5
-_LR_STEP = 3.0  # between the learning rates of one optimizer; two configs are distinct from 1.5 on
-_LADDER = 6  # steps up and down
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ class Advice:
         }
 
 
-def recommend(profile: TaskProfile | None = None, top: int = TOP) -> Advice:
+def recommend(profile: TaskProfile | None = None, top: int = TOP, knowledge: Knowledge | None = None) -> Advice:
     """Rank optimizers for a task and say why.
 
-    profile: what is known; every field may be unknown. top: how many configs, in the order in which to try them; from
-    the third on, every third one is another learning rate of a leading optimizer.
+    profile: what is known; every field may be unknown. top: how many configs, in the order in which to try them; about
+    every third one is another learning rate of a leading optimizer. knowledge: what was learned from outcomes, by
+    default what the package ships and the person's own studies.
 
     Errors: InputError where `top` is not a whole number of at least 1.
     """
@@ -95,13 +97,13 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP) -> Advice:
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise InputError(f"top is {top!r}; it takes a whole number, at least 1")
     decision = guide.decide(profile)
-    picks = list(_picks(decision, profile, top))
+    ranking = ranked(profile, decision, load() if knowledge is None else knowledge, top)
     warnings = list(decision.warnings)
-    if len(picks) < top:
-        warnings.append(f"only {len(picks)} distinct configs can be advised here, {top} were asked for")
+    if len(ranking.picks) < top:
+        warnings.append(f"only {len(ranking.picks)} distinct configs can be advised here, {top} were asked for")
     return Advice(
         profile,
-        [_recommendation(rank, name, factor, profile, decision) for rank, (name, factor) in enumerate(picks, 1)],
+        [_recommendation(place, pick, profile, decision) for place, pick in enumerate(ranking.picks, 1)],
         decision.conflicts,
         decision.excluded,
         guide.questions(profile),
@@ -109,46 +111,10 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP) -> Advice:
     )
 
 
-def _picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator[tuple[str, float]]:
-    """(optimizer, lr factor) in the order in which to try them."""
-    optimizers = iter([(name, 1.0) for name in decision.order])
-    others = _other_learning_rates(decision, profile)
-    # Full-batch descent that is admitted stands among the first five, though three optimizers be ahead of it.
-    late = decision.full_batch and "sgd" in decision.order[3:4]
-    again = 6 if late else 4
-    for position in range(1, top + 1):
-        varies = position in (3, again) or (position > 6 and position % 3 == 1)
-        preferred, rest = (others, optimizers) if varies else (optimizers, others)
-        pick = next(preferred, None) or next(rest, None)
-        if pick is None:
-            return
-        yield pick
-
-
-def _other_learning_rates(decision: Decision, profile: TaskProfile) -> Iterator[tuple[str, float]]:
-    """Other learning rates: of the two leading optimizers first, near ones first, up first unless training is shaky."""
-    shaky = profile.goal == "stability" or (decision.leader is not None and decision.leader.id == "R4")
-    signs = (-1, 1) if shaky or profile.unstable else (1, -1)
-    for names in (decision.order[:2], decision.order[2:]):
-        for step in range(1, _LADDER + 1):
-            for name in names:
-                lr = _lr(settings.make(name, profile, decision))
-                for sign in signs:
-                    factor = _LR_STEP ** (sign * step)
-                    if settings.LR_LIMITS[0] <= lr * factor <= settings.LR_LIMITS[1]:
-                        yield name, factor
-
-
-def _lr(config: OptimizerConfig) -> float:
-    if config.optimizer == HYBRID:
-        return float(min(group["hyperparameters"]["lr"] for group in config.groups if group["role"] != "no_decay"))
-    return float(config.hyperparameters["lr"])
-
-
-def _recommendation(rank: int, name: str, factor: float, profile: TaskProfile, decision: Decision) -> Recommendation:
-    config = settings.make(name, profile, decision, factor)
+def _recommendation(place: int, pick: Pick, profile: TaskProfile, decision: Decision) -> Recommendation:
+    name, config = pick.option.optimizer, pick.config
     return Recommendation(
-        rank,
+        place,
         name,
         evidence.confidence(name, _prior(name, decision), profile),
         config,
@@ -157,7 +123,7 @@ def _recommendation(rank: int, name: str, factor: float, profile: TaskProfile, d
         guide.memory(name, profile.parameters),
         settings.search_space(config),
         guide.load().take_it_when[name],
-        factor,
+        pick.option.factor,
     )
 
 

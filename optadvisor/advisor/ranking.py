@@ -1,0 +1,336 @@
+"""Which configs to try in which order: outcomes and the guide in one sum, under the guide's law.
+
+The list is built greedily (lists.py) to minimise
+
+    sum_i w_i * min_{c in list} regret_i(c)  +  w_g * sum_n p_n * min_{c in list} doubt_n(c)
+
+over the rows i of the knowledge, weighed by their likeness to the profile, and over the guide's own list of picks n,
+where p_n falls with n and doubt_n is 0 for pick n and up to 1 for what is unlike it. Where the rows are about other
+kinds of tasks, or much smaller ones, their weights vanish and the guide's list is what is left.
+
+The law (what the contract says of the guide's rules) binds whatever the outcomes: who may be first, who never ranks
+above whom, what is excluded, full-batch descent among the first five, and about a third other learning rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import mul
+
+from optadvisor.advisor import guide, lists, settings
+from optadvisor.advisor.guide import Decision
+from optadvisor.advisor.knowledge import CONSTANT, DEFAULT, Candidate, Knowledge
+from optadvisor.config import OptimizerConfig
+from optadvisor.profile import TaskProfile
+
+LR_STEP = 3.0  # between the learning rates of one optimizer in the guide's list
+DISTINCT = 1.5  # two configs with learning rates nearer than this, and the same schedule, are one
+LADDER = 6  # steps up and down
+LEARNED = 8  # so many configs are chosen by the sum; what follows is the guide's list
+FADE = 0.7  # p_n: how much less each further pick of the guide counts
+LR_RANGE = (1e-5, 5.0)  # nobody starts outside
+
+
+@dataclass(frozen=True)
+class Option:
+    """A config that may be advised: the guide's, at a factor of its learning rate, or a candidate of the knowledge."""
+
+    optimizer: str
+    lr: float
+    schedule: str
+    factor: float = 1.0
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A config of the list, and what spoke for it.
+
+    regret: expected regret on tasks like this one, by the outcomes alone; gain: by how much it lowers the sum, relative
+    to the whole, of which `from_outcomes` is the share that the outcomes contribute.
+    """
+
+    option: Option
+    config: OptimizerConfig
+    regret: float | None
+    gain: float = 0.0
+    from_outcomes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The list, and what it rests on.
+
+    weighed: (row, weight) of the knowledge, the heaviest first. outcomes: their share of all weight, the guide's is
+    the rest. favourite: the config that the outcomes alone would put first, with its expected regret.
+    """
+
+    picks: list[Pick]
+    weighed: list[tuple[int, float]] = field(default_factory=list)
+    outcomes: float = 0.0
+    favourite: Pick | None = None
+
+    @property
+    def rows(self) -> float:
+        """How many tasks exactly like this one the weighed rows are worth."""
+        return sum(w for _, w in self.weighed)
+
+
+def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: int) -> Ranking:
+    """The first `top` configs to try; fewer where there are no more distinct ones."""
+    law = _Law(profile, decision)
+    plan = list(_guide_picks(decision, profile, max(top, LEARNED)))
+    weighed = lists.weights(knowledge, profile)
+    total = sum(w for _, w in weighed)
+    options = [*plan[:LEARNED], *_candidates(knowledge, decision)] if total else plan[:LEARNED]
+    shares = [w for _, w in weighed]
+    fades = [FADE**n for n in range(min(LEARNED, len(plan)))]
+    shares += [knowledge.guide_weight * fade / sum(fades) for fade in fades]
+    columns = {}
+    for option in options:
+        on_rows = _on_rows(option, knowledge, weighed)
+        columns[option] = [*on_rows, *_doubts(option, plan[:LEARNED])]
+    chosen = lists.greedy(columns, shares, min(top, LEARNED), law.allows)
+    gains = lists.gains(columns, shares, chosen)
+    guide_gains = _gains(columns, shares, chosen, len(weighed))
+    picks = [
+        Pick(
+            option,
+            config(option, profile, decision, knowledge),
+            sum(map(mul, shares, columns[option][: len(weighed)])) / total if total else None,
+            gain,
+            1.0 - by_guide / gain if gain else 0.0,
+        )
+        for option, gain, by_guide in zip(chosen, gains, guide_gains, strict=True)
+    ]
+    for option in _tail(law, decision, profile, chosen, top):
+        picks.append(Pick(option, config(option, profile, decision, knowledge), None))
+    share = total / (total + knowledge.guide_weight) if total else 0.0
+    favourite = None
+    if total:
+        means = {o: sum(map(mul, shares, column[: len(weighed)])) / total for o, column in columns.items()}
+        best = min(means, key=means.__getitem__)
+        favourite = Pick(best, config(best, profile, decision, knowledge), means[best])
+    return Ranking(picks, weighed, share, favourite)
+
+
+def config(option: Option, profile: TaskProfile, decision: Decision, knowledge: Knowledge) -> OptimizerConfig:
+    """The option as a config."""
+    if option.number is None:
+        return settings.make(option.optimizer, profile, decision, option.factor)
+    candidate = knowledge.candidates[option.number]
+    provenance = {
+        "source": "outcomes",
+        "rules": [reason["rule"] for reason in decision.reasons(option.optimizer)],
+        "settings": [{"field": name, "source": "outcomes on studied tasks"} for name in _changed(candidate)],
+    }
+    full = option.optimizer == "sgd" and decision.full_batch
+    return candidate.config(profile, provenance, full)
+
+
+def _changed(candidate: Candidate) -> list[str]:
+    parts = candidate.parts or {"": (candidate.optimizer, candidate.hyperparameters)}
+    return [f"{role}.{name}" if role else name for role, (_, values) in parts.items() for name in values]
+
+
+# The law --------------------------------------------------------------------------------------------------------------
+
+
+class _Law:
+    """What may stand where, from the guide's decision."""
+
+    def __init__(self, profile: TaskProfile, decision: Decision) -> None:
+        self.profile, self.decision = profile, decision
+        order = decision.order
+        leader = decision.leader
+        self.first = {order[0]}
+        if leader and leader.id in ("R4", "R6") and profile.goal != "memory":
+            self.first = set(leader.favours) & set(order) or self.first
+        self.schedule = leader.schedule if leader and leader.id in ("R1", "R2") else None
+        self.second: set[str] = set()
+        if leader and leader.id == "R1" and order[:2] == ["adamw", "momentum"]:
+            self.second = {"momentum"}
+        self.before = self._before()
+
+    def _before(self) -> dict[str, set[str]]:
+        """Optimizer -> those that must have their turn before it."""
+        order, found = self.decision.order, {}
+        for name, ahead in (("adam", {"adamw"}), ("sgd", {"momentum", "nag"})):
+            if name in order and (name == "adam" or self.profile.ill_conditioned):
+                found[name] = {other for other in ahead & set(order) if order.index(other) < order.index(name)}
+        if self.profile.goal == "memory":
+            few = {name for name in order if guide.state_bounds(name, self.profile)[0] <= 1}
+            for name in order[1:]:
+                if name not in few:
+                    found[name] = found.get(name, set()) | few
+        return found
+
+    def allows(self, option: Option, found: Sequence[Option]) -> bool:
+        """Whether the option may be next after those found."""
+        seen = list(dict.fromkeys(other.optimizer for other in found))
+        name, position = option.optimizer, len(found)
+        if position == 0:
+            return name in self.first and self.schedule in (None, option.schedule)
+        if position == 1 and self.second and name not in self.second:
+            return False
+        if self.before.get(name, set()) - set(seen):
+            return False
+        again = position - len(seen)
+        if name in seen:
+            if name not in seen[:2]:
+                return False
+        elif again < (position + 1) // 3:
+            return False
+        if self.decision.full_batch and "sgd" not in seen and not self._in_time(name, position, seen):
+            return False
+        return all(distinct(option, other) for other in found)
+
+    def _in_time(self, name: str, position: int, seen: Sequence[str]) -> bool:
+        """Whether full-batch descent can still be among the first five, after what must come before it."""
+        waiting = (self.before.get("sgd", set()) | {"sgd"}) - set(seen) - {name}
+        return name in self.before.get("sgd", set()) | {"sgd"} or len(waiting) <= 4 - position - 1
+
+
+def distinct(one: Option, other: Option) -> bool:
+    """Whether two options are two configs: another optimizer or schedule, or learning rates apart."""
+    if one.optimizer != other.optimizer or one.schedule != other.schedule:
+        return True
+    return max(one.lr / other.lr, other.lr / one.lr) >= DISTINCT
+
+
+# The guide's own list -------------------------------------------------------------------------------------------------
+
+
+def _option(name: str, factor: float, profile: TaskProfile, decision: Decision) -> Option:
+    made = settings.make(name, profile, decision, factor)
+    return Option(name, _lr(made), made.schedule["name"], factor)
+
+
+def _lr(made: OptimizerConfig) -> float:
+    """The learning rate of a config; of a hybrid that of its dense part."""
+    return float(made.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
+
+
+def _guide_picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator[Option]:
+    """The guide's list: its optimizers in order, other learning rates of the leading ones at the third places."""
+    optimizers = iter([_option(name, 1.0, profile, decision) for name in decision.order])
+    others = _other_learning_rates(decision, profile)
+    # Full-batch descent that is admitted stands among the first five, though three optimizers be ahead of it.
+    late = decision.full_batch and "sgd" in decision.order[3:4]
+    again = 6 if late else 4
+    for position in range(1, top + 1):
+        varies = position in (3, again) or (position > 6 and position % 3 == 1)
+        preferred, rest = (others, optimizers) if varies else (optimizers, others)
+        pick = next(preferred, None) or next(rest, None)
+        if pick is None:
+            return
+        yield pick
+
+
+def _other_learning_rates(decision: Decision, profile: TaskProfile) -> Iterator[Option]:
+    """Other learning rates: of the two leading optimizers first, near ones first, up first unless training is shaky."""
+    shaky = profile.goal == "stability" or (decision.leader is not None and decision.leader.id == "R4")
+    signs = (-1, 1) if shaky or profile.unstable else (1, -1)
+    for names in (decision.order[:2], decision.order[2:]):
+        bases = {name: _option(name, 1.0, profile, decision) for name in names}
+        for step in range(1, LADDER + 1):
+            for name in names:
+                lowest = _lowest(name, profile, decision)
+                for sign in signs:
+                    factor = LR_STEP ** (sign * step)
+                    if lowest * factor >= settings.LR_LIMITS[0] and bases[name].lr * factor <= settings.LR_LIMITS[1]:
+                        yield _option(name, factor, profile, decision)
+
+
+def _lowest(name: str, profile: TaskProfile, decision: Decision) -> float:
+    """The smallest learning rate of an optimizer's advised config: a hybrid has two."""
+    made = settings.make(name, profile, decision)
+    return min(float(values["lr"]) for _, values in made.roles().values())  # type: ignore[arg-type]
+
+
+def _tail(
+    law: _Law, decision: Decision, profile: TaskProfile, chosen: Sequence[Option], top: int
+) -> Iterator[Option]:
+    """What follows the learned part: the guide's other optimizers, every third place another learning rate."""
+    found = list(chosen)
+    fresh = [_option(name, 1.0, profile, decision) for name in decision.order]
+    others = list(_other_learning_rates(decision, profile)) if len(found) < top else []
+    while len(found) < top:
+        seen = {option.optimizer for option in found}
+        new = [option for option in fresh if option.optimizer not in seen]
+        old = [option for option in others if option.optimizer in seen]
+        again = len(found) - len(seen)
+        ordered = [*old, *new] if again < (len(found) + 1) // 3 else [*new, *old]
+        pick = next((option for option in ordered if all(distinct(option, other) for other in found)), None)
+        if pick is None:
+            return
+        found.append(pick)
+        yield pick
+
+
+# The lines of the sum -------------------------------------------------------------------------------------------------
+
+
+def _candidates(knowledge: Knowledge, decision: Decision) -> Iterator[Option]:
+    """The candidates that may be advised: of optimizers that are not excluded, with settings that no rule speaks against."""
+    for name in decision.order:
+        full = name == "sgd" and decision.full_batch
+        for number in knowledge.of.get(name, ()):
+            candidate = knowledge.candidates[number]
+            if candidate.kind == DEFAULT or not LR_RANGE[0] <= candidate.lr <= LR_RANGE[1]:
+                continue
+            if full and candidate.kind != CONSTANT:  # exact gradients need no annealing and no decay
+                continue
+            if name == "adam" and candidate.hyperparameters.get("weight_decay"):  # R10
+                continue
+            yield Option(name, candidate.lr, candidate.schedule, number=number)
+
+
+def _on_rows(option: Option, knowledge: Knowledge, weighed: Sequence[tuple[int, float]]) -> list[float]:
+    """The option's regrets on the weighed rows; a config of the guide is placed on the ladder of learning rates."""
+    if not weighed:
+        return []
+    if option.number is not None:
+        return lists.column(knowledge, weighed, option.number)
+    beside = knowledge.between(option.optimizer, option.schedule != "constant", option.lr)
+    if not beside:
+        return [1.0] * len(weighed)
+    missing = 1.0 - sum(share for _, share in beside)
+    columns = [lists.column(knowledge, weighed, number) for number, _ in beside]
+    return [
+        missing + sum(share * value for (_, share), value in zip(beside, values, strict=True))
+        for values in zip(*columns, strict=True)
+    ]
+
+
+def _doubts(option: Option, plan: Sequence[Option]) -> list[float]:
+    """What the guide thinks of an option, for each of its picks: 0 its own, 1 what is unlike it.
+
+    A candidate of the knowledge stands for the one pick that it is nearest to: it never serves two.
+    """
+    if option.number is None:
+        return [0.0 if option == pick else 1.0 for pick in plan]
+    near = [(_unlike(option, pick), n) for n, pick in enumerate(plan) if pick.optimizer == option.optimizer]
+    doubts = [1.0] * len(plan)
+    if near:
+        doubt, n = min(near)
+        doubts[n] = doubt
+    return doubts
+
+
+def _unlike(option: Option, pick: Option) -> float:
+    """From 0.1: half of the way to 1 for a factor of 3 in the learning rate, more for another schedule."""
+    apart = abs(math.log(option.lr / pick.lr, LR_STEP))
+    return min(1.0, 0.1 + 0.45 * apart + 0.2 * (option.schedule != pick.schedule))
+
+
+def _gains(
+    columns: Mapping[Option, Sequence[float]], shares: Sequence[float], chosen: Sequence[Option], rows: int
+) -> list[float]:
+    """The part of each gain that the guide's lines contribute, on the scale of the whole."""
+    total = sum(shares)
+    lines = {option: columns[option][rows:] for option in chosen}
+    part = lists.gains(lines, shares[rows:], chosen)
+    return [gain * sum(shares[rows:]) / total for gain in part]
