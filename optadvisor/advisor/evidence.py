@@ -1,35 +1,21 @@
-"""Published results that the package ships, and what they say for a profile.
+"""What published results say for a profile: probabilities that an optimizer ties with the best, and citations.
 
-DeepOBS baselines (Schneider et al. 2019): 8 tasks x {sgd, momentum 0.99, adam}, 36 learning rates each, the best one
-run with 10 seeds. data/SOURCES.md has source and licence.
+Probabilities rest on the DeepOBS baselines (Schneider et al. 2019): 8 tasks x {sgd, momentum 0.99, adam}, 36 learning
+rates each, the best one run with 10 seeds. What a source did not run is judged by its kin there (published.kin).
 """
 
 from __future__ import annotations
 
-import csv
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
+from optadvisor.advisor import published
+from optadvisor.advisor.published import Outcome, Tuned
 from optadvisor.profile import TaskProfile
-
-SOURCE = "DeepOBS baselines, Schneider et al. 2019 (github.com/fsschneider/DeepOBS_Baselines, MIT)"
-
-# What the tasks are, in the terms of a profile.
-_TASKS = {
-    "quadratic_deep": ("other", "other"),
-    "mnist_vae": ("generative", "mlp"),
-    "fmnist_vae": ("generative", "mlp"),
-    "fmnist_2c2d": ("vision", "cnn"),
-    "cifar10_3c3d": ("vision", "cnn"),
-    "cifar100_allcnnc": ("vision", "cnn"),
-    "svhn_wrn164": ("vision", "resnet"),
-    "tolstoi_char_rnn": ("language", "rnn"),
-}
-# Rules that DeepOBS did not run are judged by their nearest kin there.
-KIN = {"sgd": "sgd", "momentum": "momentum", "nag": "momentum", "adam": "adam", "adamw": "adam"}
+from optadvisor.quantities import show_count
 
 
 @dataclass(frozen=True)
@@ -52,33 +38,35 @@ class Result:
 
 @functools.cache
 def results() -> tuple[Result, ...]:
-    """Every published result, with its distance from the best of its task.
+    """Every result of DeepOBS, with its distance from the best of its task.
 
     A result ties with the best where the gap is at most the standard deviation of the best over its seeds.
     """
-    text = resources.files("optadvisor.advisor").joinpath("data/deepobs_best.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    return tuple(_judged(row, [r for r in rows if r["task"] == row["task"]]) for row in rows)
+    found = [
+        (point, point.outcome) for point in published.tuned() if point.source is published.DEEPOBS and point.outcome
+    ]
+    return tuple(
+        _judged(point, outcome, [(p.rule, o) for p, o in found if p.name == point.name]) for point, outcome in found
+    )
 
 
-def _judged(row: dict[str, str], rivals: list[dict[str, str]]) -> Result:
-    sign = 1.0 if row["goal"] == "max" else -1.0
-    best = max(rivals, key=lambda r: sign * float(r["mean"]))
-    gap = sign * (float(best["mean"]) - float(row["mean"]))
-    domain, architecture = _TASKS[row["task"]]
+def _judged(point: Tuned, outcome: Outcome, rivals: Sequence[tuple[str, Outcome]]) -> Result:
+    sign = 1.0 if outcome.goal == "max" else -1.0
+    winner, best = max(rivals, key=lambda rival: sign * rival[1].mean)
+    gap = sign * (best.mean - outcome.mean)
     return Result(
-        row["task"],
-        domain,
-        architecture,
-        row["optimizer"],
-        float(row["best_lr"]),
-        row["metric"].replace("_", " "),
-        float(row["mean"]),
-        float(row["std"]),
-        int(row["n"]),
+        point.name,
+        point.profile.domain or "",
+        point.profile.architecture or "",
+        point.rule,
+        point.lr,
+        outcome.metric,
+        outcome.mean,
+        outcome.std,
+        outcome.seeds,
         gap,
-        best["optimizer"],
-        gap <= float(best["std"]),
+        winner,
+        gap <= best.std,
     )
 
 
@@ -98,18 +86,46 @@ def confidence(optimizer: str, prior: float, profile: TaskProfile) -> float:
 
     The mean of a Beta distribution. The prior is the guide's and not calibrated on outcomes.
     """
-    ties = [result.ties for result in like(profile) if result.optimizer == KIN.get(optimizer)]
+    ties = [result.ties for result in like(profile) if result.optimizer == published.kin(optimizer)]
     return round((4 * prior + sum(ties)) / (4 + len(ties)), 2)
 
 
 def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str, Any]]:
-    """The published results on the optimizer or its kin, tasks with the profile's architecture first."""
-    found = [result for result in like(profile) if result.optimizer == KIN.get(optimizer)]
+    """Published results on the optimizer or its kin: what it reached on DeepOBS, then settings others found good.
+
+    On tasks of the profile's domain; those with the profile's architecture, and then the most alike, come first. Of a
+    family of settings, near twins, the most alike is cited.
+    """
+    found = [result for result in like(profile) if result.optimizer == published.kin(optimizer)]
     found.sort(key=lambda result: result.architecture != profile.architecture)
-    return [
-        {"source": SOURCE, "text": _sentence(result), "task": result.task, "optimizer": result.optimizer}
-        for result in found[:most]
-    ]
+    pieces = [_piece(published.DEEPOBS, _sentence(result), result.task, result.optimizer) for result in found]
+    points: dict[str, Tuned] = {}
+    for point in sorted(_settings(optimizer, profile), key=lambda point: published.distance(profile, point.profile)):
+        points.setdefault(point.family, point)
+    pieces += [_piece(point.source, _setting(point), point.name, point.rule) for point in points.values()]
+    return pieces[:most]
+
+
+def _piece(source: published.Source, text: str, task: str, optimizer: str) -> dict[str, Any]:
+    return {"source": source.text, "text": text, "task": task, "optimizer": optimizer}
+
+
+def _settings(optimizer: str, profile: TaskProfile) -> Iterator[Tuned]:
+    """Tuned points on tasks of the profile's domain and of no other architecture, other than those of DeepOBS."""
+    for point in published.tuned():
+        alike = point.profile.domain == profile.domain and profile.architecture in (None, point.profile.architecture)
+        if alike and point.source is not published.DEEPOBS and published.kin(point.rule) == published.kin(optimizer):
+            yield point
+
+
+def _setting(point: Tuned) -> str:
+    size = point.profile.parameters
+    text = f"{point.name}: {point.rule} at lr {point.lr:.2g}"
+    if point.count > 1:
+        return f"{text}, the geometric mean of {point.count} settings; a deviation is a factor of {math.exp(point.spread):.2g}"
+    if point.outcome:
+        text += f" reached {point.outcome.metric} {point.outcome.mean:.4g}"
+    return text + (f" with {show_count(size)} parameters" if size else "")
 
 
 def _sentence(r: Result) -> str:

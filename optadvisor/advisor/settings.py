@@ -6,10 +6,11 @@ import functools
 import itertools
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from optadvisor.advisor import laws
 from optadvisor.advisor.conditions import any_holds
 from optadvisor.advisor.guide import Decision, hybrid_groups
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
@@ -30,17 +31,30 @@ def practice() -> list[dict[str, Any]]:
     return entries
 
 
-def published(optimizer: str, profile: TaskProfile) -> dict[str, Any]:
-    """The first entry of published practice for the optimizer that fits the profile."""
-    return next(entry for entry in practice() if optimizer in entry["optimizers"] and any_holds(entry["when"], profile))
+def published(optimizer: str, profile: TaskProfile, without: Collection[str] = ()) -> dict[str, Any]:
+    """The first entry of published practice for the optimizer that fits the profile.
+
+    without: ids of sources (published.SOURCES); entries that rest on one of them are passed over.
+    """
+    return next(
+        entry
+        for entry in practice()
+        if optimizer in entry["optimizers"] and any_holds(entry["when"], profile) and entry.get("from") not in without
+    )
 
 
-def make(optimizer: str, profile: TaskProfile, decision: Decision, lr_factor: float = 1.0) -> OptimizerConfig:
-    """The config to start the optimizer with; `lr_factor` multiplies its learning rate."""
+def make(
+    optimizer: str,
+    profile: TaskProfile,
+    decision: Decision,
+    lr_factor: float = 1.0,
+    without: Collection[str] = (),
+) -> OptimizerConfig:
+    """The config to start the optimizer with; `lr_factor` multiplies its learning rate, `without` is as in `published`."""
     if optimizer == HYBRID:
-        return _hybrid(profile, decision, lr_factor)
+        return _hybrid(profile, decision, lr_factor, without)
     full = optimizer == "sgd" and decision.full_batch
-    values, notes = _values(optimizer, profile, lr_factor)
+    values, notes = _values(optimizer, profile, lr_factor, without)
     if full:
         values.pop("weight_decay", None)
         notes = [note for note in notes if note["field"] != "weight_decay"]
@@ -53,11 +67,11 @@ def make(optimizer: str, profile: TaskProfile, decision: Decision, lr_factor: fl
     )
 
 
-def _hybrid(profile: TaskProfile, decision: Decision, lr_factor: float) -> OptimizerConfig:
+def _hybrid(profile: TaskProfile, decision: Decision, lr_factor: float, without: Collection[str]) -> OptimizerConfig:
     groups, notes = [], []
     rules = hybrid_groups(profile)
     for role, name in rules.items():
-        values, own = _values(name, profile, lr_factor)
+        values, own = _values(name, profile, lr_factor, without)
         groups.append({"role": role, "optimizer": name, "hyperparameters": RULES[name].complete(values)})
         notes += [{**note, "field": f"{role}.{note['field']}"} for note in own]
     return OptimizerConfig(
@@ -82,10 +96,12 @@ def _provenance(
     return found
 
 
-def _values(optimizer: str, profile: TaskProfile, lr_factor: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _values(
+    optimizer: str, profile: TaskProfile, lr_factor: float, without: Collection[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Hyperparameters that differ from the rule's defaults, and a note on where each comes from."""
     rule = RULES[optimizer]
-    entry = published(optimizer, profile)
+    entry = published(optimizer, profile, without)
     lr, how = _learning_rate(entry, profile)
     values: dict[str, Any] = {"lr": min(max(_round(lr * lr_factor), LR_LIMITS[0]), LR_LIMITS[1])}
     notes = [{"field": "lr", "source": entry["source"] + how}]
@@ -125,11 +141,9 @@ def _learning_rate(entry: Mapping[str, Any], profile: TaskProfile) -> tuple[floa
         lr = _interpolate(table, profile.parameters)
         how = f"; at {show_count(profile.parameters)} parameters"
     if "scale" in entry and profile.batch_size is not None:
-        low, high = entry["range"]
-        batch = min(max(profile.batch_size, low), high)
-        ratio = batch / entry["batch_size"]
-        lr *= ratio if entry["scale"] == "linear" else math.sqrt(ratio)
-        how += f"; {entry['scale']} scaling to batch {batch}"
+        law, within = laws.BATCH[entry["scale"]], entry["range"]
+        lr *= law.factor(entry["batch_size"], profile.batch_size, within)
+        how += f"; {law.name} scaling to batch {laws.held(profile.batch_size, within)}"
     return lr, how
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from importlib import resources
 
 import pytest
 
-from optadvisor.advisor import evidence
+from optadvisor.advisor import evidence, published
+from optadvisor.kernels.rules import RULES
 from optadvisor.profile import ARCHITECTURES, DOMAINS, TaskProfile
 
 FILE = resources.files("optadvisor.advisor") / "data" / "deepobs_best.csv"
@@ -79,9 +81,10 @@ def test_everything_cited_is_in_the_file(advise, domain, architecture):
             if "task" not in piece:
                 assert piece["text"].startswith("sets ")
                 continue
+            if "DeepOBS" not in piece["source"]:
+                continue
             row = table[piece["task"], piece["optimizer"]]
             assert piece["optimizer"] == kin[entry["optimizer"]]
-            assert "DeepOBS" in piece["source"]
             found = re.fullmatch(
                 r"(\w+): (\w+)(?: 0\.99)? at lr (\S+) reached test (accuracy|loss) (\S+) \+- (\S+) over 10 seeds, (.+)",
                 piece["text"],
@@ -108,6 +111,38 @@ def test_every_setting_that_is_cited_is_one_of_the_configs(advise):
             assert cited <= keys
             told = [piece["text"].removeprefix("sets ") for piece in entry["evidence"] if "task" not in piece]
             assert {name for text in told for name in text.split(", ")} == cited
+
+
+def test_settings_that_others_found_good_are_cited_as_they_were_published():
+    points = {(point.name, point.rule): point for point in published.tuned()}
+    seen = set()
+    for domain, architecture, optimizer in itertools.product((None, *DOMAINS), (None, *ARCHITECTURES), RULES):
+        for piece in evidence.cited(optimizer, TaskProfile(domain=domain, architecture=architecture), most=9):
+            if "DeepOBS" in piece["source"]:
+                continue
+            point = points[piece["task"], piece["optimizer"]]
+            seen.add(point.source.id)
+            assert piece["source"] == point.source.text
+            assert point.profile.domain == domain
+            assert architecture in (None, point.profile.architecture)
+            assert published.kin(piece["optimizer"]) == published.kin(optimizer)
+            assert f"{point.name}: {point.rule} at lr {point.lr:.2g}" in piece["text"]
+    assert seen == {"marin", "epfl", "rlzoo"}
+
+
+def test_of_each_family_of_settings_the_nearest_is_cited_nearest_first():
+    small = TaskProfile(domain="language", architecture="transformer", parameters="130M", batch_size=128)
+    assert [piece["text"] for piece in evidence.cited("adamw", small)] == [
+        "llama_130m_1x: adamw at lr 0.008 reached loss 3.529 with 134.2M parameters",
+        "llama_124m: adamw at lr 0.0005 with 124M parameters",
+    ]
+    large = TaskProfile(domain="language", architecture="transformer", parameters="520M", batch_size=200)
+    assert evidence.cited("adamw", large)[0]["text"] == "llama_moe-520m: adamw at lr 0.001 with 520M parameters"
+    (first, second) = evidence.cited("adam", TaskProfile(domain="rl"))
+    assert first["text"] == "ppo_atari: adam at lr 0.00025"
+    assert second["text"] == (
+        "ppo_control: adam at lr 0.00015, the geometric mean of 37 settings; a deviation is a factor of 2.8"
+    )
 
 
 def test_no_published_result_where_none_fits(advise):

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from optadvisor.advisor import settings
+from optadvisor.advisor import guide, settings
 from optadvisor.advisor.conditions import any_holds
+from optadvisor.advisor.published import SOURCES
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import ARCHITECTURES, DOMAINS, TaskProfile
 
@@ -75,7 +76,7 @@ def test_linear_scaling_of_adamw_on_vision_transformers(advise, batch, lr):
     assert values(answer, "adamw")["lr"] == pytest.approx(lr, rel=0.05)
 
 
-def test_square_root_scaling():
+def test_a_published_learning_rate_is_carried_by_the_law_that_its_entry_names():
     entry = {"lr": 1e-3, "batch_size": 100, "scale": "sqrt", "range": [10, 1000], "source": "a paper"}
     lr, how = settings._learning_rate(entry, TaskProfile(batch_size=400))
     assert lr == pytest.approx(2e-3)
@@ -97,10 +98,11 @@ def test_every_entry_of_practice_is_whole():
     for entry in settings.practice():
         assert set(entry) <= {
             *("optimizers", "when", "lr", "by_parameters", "weight_decay", "eps", "betas"),
-            *("batch_size", "scale", "range", "source"),
+            *("batch_size", "scale", "range", "source", "from"),
         }
         assert entry["lr"] > 0, f"{entry['source']}: needs an lr for profiles without parameters"
         assert entry["source"]
+        assert entry.get("from", "deepobs") in SOURCES
         assert set(entry["optimizers"]) <= set(RULES)
         for condition in entry["when"]:
             assert set(condition) <= set(TaskProfile().to_dict())
@@ -112,6 +114,22 @@ def test_every_entry_of_practice_is_whole():
             assert entry["range"][0] <= entry["batch_size"] <= entry["range"][1]
         for (x0, _), (x1, _) in itertools.pairwise(entry.get("by_parameters", [])):
             assert x0 < x1
+
+
+def test_entries_that_rest_on_a_source_can_be_left_out():
+    resting = [entry for entry in settings.practice() if "from" in entry]
+    assert {(entry["lr"], *entry["optimizers"]) for entry in resting} == {
+        (0.1, "momentum", "nag"),
+        (0.1, "sgd"),
+        (2e-4, "adam", "adamw"),
+    }
+    for entry in settings.practice():  # where DeepOBS only confirms the value of a paper, that paper comes first
+        assert ("from" in entry) is entry["source"].startswith("DeepOBS")
+    generative = TaskProfile(domain="generative")
+    decision = guide.decide(generative)
+    assert settings.make("adam", generative, decision).hyperparameters["lr"] == 2e-4
+    assert settings.make("adam", generative, decision, without=("deepobs",)).hyperparameters["lr"] == 1e-3
+    assert settings.make("adam", generative, decision, without=("marin",)).hyperparameters["lr"] == 2e-4
 
 
 @pytest.mark.parametrize("optimizer", list(RULES))
