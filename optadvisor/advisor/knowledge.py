@@ -24,7 +24,7 @@ from optadvisor.profile import TaskProfile
 
 FORMAT = 1
 STEPS, MISSING = 250, 255  # regret 0..1 is stored as 0..250, a rule that does not fit as 255
-STUDIED, PUBLISHED, OWN = "studied", "published", "own"
+STUDIED, OWN = "studied", "own"
 CONSTANT, ANNEALED, DRAWN, DEFAULT = "constant", "annealed", "drawn", "default"
 
 
@@ -85,6 +85,7 @@ class Row:
     """One task: regrets over the candidates as bytes, and what to say of it.
 
     best: rule -> [regret of the rule's best config, its learning rate], picked on one seed and scored on the other.
+    source: STUDIED, OWN, or the id of a published source.
     """
 
     name: str
@@ -108,10 +109,12 @@ class Knowledge:
     guide_weight: float = 2.0
     models: Mapping[str, Array] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
 
-    def without(self, *families: str) -> Knowledge:
-        """The knowledge without the rows of some families."""
-        return replace(self, rows=[row for row in self.rows if row.family not in families])
+    def without(self, *families: str, sources: Sequence[str] = ()) -> Knowledge:
+        """The knowledge without the rows of some families, and without what rests on some sources (published.SOURCES)."""
+        rows = [row for row in self.rows if row.family not in families and row.source not in sources]
+        return replace(self, rows=rows, left_out=self.left_out | frozenset(sources))
 
     @functools.cached_property
     def of(self) -> dict[str, list[int]]:

@@ -81,7 +81,8 @@ class Ranking:
 def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: int) -> Ranking:
     """The first `top` configs to try; fewer where there are no more distinct ones."""
     law = _Law(profile, decision)
-    plan = list(_guide_picks(decision, profile, max(top, LEARNED)))
+    making = _Making(profile, decision, knowledge.left_out)
+    plan = list(_guide_picks(making, max(top, LEARNED)))
     weighed = lists.weights(knowledge, profile)
     total = sum(w for _, w in weighed)
     options = [*plan[:LEARNED], *_candidates(knowledge, decision)] if total else plan[:LEARNED]
@@ -98,36 +99,34 @@ def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: in
     picks = [
         Pick(
             option,
-            config(option, profile, decision, knowledge),
+            _config(option, making, knowledge),
             sum(map(mul, shares, columns[option][: len(weighed)])) / total if total else None,
             gain,
             1.0 - by_guide / gain if gain else 0.0,
         )
         for option, gain, by_guide in zip(chosen, gains, guide_gains, strict=True)
     ]
-    for option in _tail(law, decision, profile, chosen, top):
-        picks.append(Pick(option, config(option, profile, decision, knowledge), None))
+    picks += [Pick(option, _config(option, making, knowledge), None) for option in _tail(making, chosen, top)]
     share = total / (total + knowledge.guide_weight) if total else 0.0
     favourite = None
     if total:
         means = {o: sum(map(mul, shares, column[: len(weighed)])) / total for o, column in columns.items()}
         best = min(means, key=means.__getitem__)
-        favourite = Pick(best, config(best, profile, decision, knowledge), means[best])
+        favourite = Pick(best, _config(best, making, knowledge), means[best])
     return Ranking(picks, weighed, share, favourite)
 
 
-def config(option: Option, profile: TaskProfile, decision: Decision, knowledge: Knowledge) -> OptimizerConfig:
+def _config(option: Option, making: _Making, knowledge: Knowledge) -> OptimizerConfig:
     """The option as a config."""
     if option.number is None:
-        return settings.make(option.optimizer, profile, decision, option.factor)
-    candidate = knowledge.candidates[option.number]
+        return making.config(option.optimizer, option.factor)
+    candidate, decision = knowledge.candidates[option.number], making.decision
     provenance = {
         "source": "outcomes",
         "rules": [reason["rule"] for reason in decision.reasons(option.optimizer)],
         "settings": [{"field": name, "source": "outcomes on studied tasks"} for name in _changed(candidate)],
     }
-    full = option.optimizer == "sgd" and decision.full_batch
-    return candidate.config(profile, provenance, full)
+    return candidate.config(making.profile, provenance, option.optimizer == "sgd" and decision.full_batch)
 
 
 def _changed(candidate: Candidate) -> list[str]:
@@ -203,9 +202,28 @@ def distinct(one: Option, other: Option) -> bool:
 # The guide's own list -------------------------------------------------------------------------------------------------
 
 
-def _option(name: str, factor: float, profile: TaskProfile, decision: Decision) -> Option:
-    made = settings.make(name, profile, decision, factor)
-    return Option(name, _lr(made), made.schedule["name"], factor)
+@dataclass(frozen=True)
+class _Making:
+    """What the guide's configs are made from. Each is made once: checking a config takes longer than all of the sums."""
+
+    profile: TaskProfile
+    decision: Decision
+    left_out: frozenset[str]
+    kept: dict[tuple[str, float], OptimizerConfig] = field(default_factory=dict)
+
+    def config(self, name: str, factor: float = 1.0) -> OptimizerConfig:
+        key = (name, factor)
+        if key not in self.kept:
+            self.kept[key] = settings.make(name, self.profile, self.decision, factor, self.left_out)
+        return self.kept[key]
+
+    def option(self, name: str, factor: float = 1.0) -> Option:
+        made = self.config(name)
+        return Option(name, _lr(made) * factor, made.schedule["name"], factor)
+
+    def lowest(self, name: str) -> float:
+        """The smallest learning rate of the optimizer's config: a hybrid has two."""
+        return min(float(values["lr"]) for _, values in self.config(name).roles().values())  # type: ignore[arg-type]
 
 
 def _lr(made: OptimizerConfig) -> float:
@@ -213,10 +231,11 @@ def _lr(made: OptimizerConfig) -> float:
     return float(made.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
-def _guide_picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator[Option]:
+def _guide_picks(making: _Making, top: int) -> Iterator[Option]:
     """The guide's list: its optimizers in order, other learning rates of the leading ones at the third places."""
-    optimizers = iter([_option(name, 1.0, profile, decision) for name in decision.order])
-    others = _other_learning_rates(decision, profile)
+    decision = making.decision
+    optimizers = map(making.option, decision.order)
+    others = _other_learning_rates(making)
     # Full-batch descent that is admitted stands among the first five, though three optimizers be ahead of it.
     late = decision.full_batch and "sgd" in decision.order[3:4]
     again = 6 if late else 4
@@ -229,34 +248,27 @@ def _guide_picks(decision: Decision, profile: TaskProfile, top: int) -> Iterator
         yield pick
 
 
-def _other_learning_rates(decision: Decision, profile: TaskProfile) -> Iterator[Option]:
+def _other_learning_rates(making: _Making) -> Iterator[Option]:
     """Other learning rates: of the two leading optimizers first, near ones first, up first unless training is shaky."""
+    profile, decision = making.profile, making.decision
     shaky = profile.goal == "stability" or (decision.leader is not None and decision.leader.id == "R4")
     signs = (-1, 1) if shaky or profile.unstable else (1, -1)
     for names in (decision.order[:2], decision.order[2:]):
-        bases = {name: _option(name, 1.0, profile, decision) for name in names}
         for step in range(1, LADDER + 1):
             for name in names:
-                lowest = _lowest(name, profile, decision)
                 for sign in signs:
                     factor = LR_STEP ** (sign * step)
-                    if lowest * factor >= settings.LR_LIMITS[0] and bases[name].lr * factor <= settings.LR_LIMITS[1]:
-                        yield _option(name, factor, profile, decision)
+                    low, high = making.lowest(name) * factor, making.option(name).lr * factor
+                    if low >= settings.LR_LIMITS[0] and high <= settings.LR_LIMITS[1]:
+                        yield making.option(name, factor)
 
 
-def _lowest(name: str, profile: TaskProfile, decision: Decision) -> float:
-    """The smallest learning rate of an optimizer's advised config: a hybrid has two."""
-    made = settings.make(name, profile, decision)
-    return min(float(values["lr"]) for _, values in made.roles().values())  # type: ignore[arg-type]
-
-
-def _tail(
-    law: _Law, decision: Decision, profile: TaskProfile, chosen: Sequence[Option], top: int
-) -> Iterator[Option]:
+def _tail(making: _Making, chosen: Sequence[Option], top: int) -> Iterator[Option]:
     """What follows the learned part: the guide's other optimizers, every third place another learning rate."""
     found = list(chosen)
-    fresh = [_option(name, 1.0, profile, decision) for name in decision.order]
-    others = list(_other_learning_rates(decision, profile)) if len(found) < top else []
+    if len(found) >= top:
+        return
+    fresh, others = [making.option(name) for name in making.decision.order], list(_other_learning_rates(making))
     while len(found) < top:
         seen = {option.optimizer for option in found}
         new = [option for option in fresh if option.optimizer not in seen]

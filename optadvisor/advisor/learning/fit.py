@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from optadvisor.advisor import published
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.knowledge import (
     ANNEALED,
@@ -19,6 +22,7 @@ from optadvisor.advisor.knowledge import (
     Knowledge,
     Row,
 )
+from optadvisor.advisor.learning import deepobs
 from optadvisor.advisor.learning.dataset import Dataset, Floats
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.rules import RULES
@@ -104,6 +108,33 @@ def rows(data: Dataset) -> list[Row]:
     return found
 
 
+def published_rows(known: Sequence[Candidate]) -> list[Row]:
+    """A row for each published sweep over learning rates: DeepOBS. Regrets are of the rule that was run, or its kin.
+
+    A candidate on a ladder has the regret of the published runs around its learning rate; what was not run is missing.
+    """
+    found = []
+    for sweep in deepobs.tasks():
+        grids: dict[str, list[tuple[float, float]]] = {}
+        for run in sweep.runs:
+            regret = deepobs.regrets(sweep.task)[run.rule][run.lr]
+            grids.setdefault(published.kin(run.rule), []).append((math.log(run.our_lr), regret))
+        curves = {rule: sorted(points) for rule, points in grids.items()}
+        regrets = np.full(len(known), np.nan)
+        for n, candidate in enumerate(known):
+            curve = curves.get(published.kin(candidate.optimizer))
+            if curve and candidate.kind in (CONSTANT, ANNEALED):
+                regrets[n] = np.interp(math.log(candidate.lr), *zip(*curve, strict=True))
+        best = {}
+        for rule, curve in curves.items():
+            log_lr, regret = min(curve, key=lambda point: point[1])
+            best[rule] = [round(regret, 3), float(f"{math.exp(log_lr):.3g}")]
+        found.append(
+            Row(sweep.task, sweep.family, sweep.source.id, sweep.profile, quantised(regrets), best, 1, citation=sweep.source.text)
+        )
+    return found
+
+
 def honest(regrets: Floats) -> float:
     """(configs, seeds) -> the regret of the best config, picked on each seed and scored on the others."""
     seeds = regrets.shape[-1]
@@ -128,4 +159,5 @@ def knowledge(data: Dataset, scales: Scales | None = None) -> Knowledge:
         "sheet": data.sheet.to_dict(),
         "trainings": int(np.isfinite(data.regrets).sum()),
     }
-    return Knowledge(candidates(data.sheet), rows(data), scales or Scales(), notes=notes)
+    known = candidates(data.sheet)
+    return Knowledge(known, [*rows(data), *published_rows(known)], scales or Scales(), notes=notes)
