@@ -21,7 +21,9 @@ def command() -> None:
 
 
 @command.command("build", epilog="Example: optadvisor learn build --tasks 156")
-@click.option("--tasks", type=Count(), default=156, show_default=True, help="Every family, large and long ones, then variants.")
+@click.option(
+    "--tasks", type=Count(), default=156, show_default=True, help="Every family, large and long ones, then variants."
+)
 @click.option("--configs", type=Count(2), default=64, show_default=True, help="Configs of each rule.")
 @click.option("--seeds", type=Count(), default=2, show_default=True, help="Seeds of each config, the same for all.")
 @click.option("--seed", type=Count(0), default=0, show_default=True, help="Of the sample and of everything in it.")

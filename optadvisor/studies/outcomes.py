@@ -26,9 +26,9 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import seeds as seeding
 from optadvisor.studies.space import Space
+from optadvisor.studies.study import LADDER_STEPS
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.registry import FAMILIES, get, sample
-from optadvisor.studies.study import LADDER_STEPS
 from optadvisor.studies.training import CURVE_POINTS
 
 FORMAT = 2

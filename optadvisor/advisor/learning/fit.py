@@ -119,18 +119,27 @@ def published_rows(known: Sequence[Candidate]) -> list[Row]:
         for run in sweep.runs:
             regret = deepobs.regrets(sweep.task)[run.rule][run.lr]
             grids.setdefault(published.kin(run.rule), []).append((math.log(run.our_lr), regret))
-        curves = {rule: sorted(points) for rule, points in grids.items()}
+        curves = {rule: np.array(sorted(points)) for rule, points in grids.items()}
         regrets = np.full(len(known), np.nan)
         for n, candidate in enumerate(known):
             curve = curves.get(published.kin(candidate.optimizer))
-            if curve and candidate.kind in (CONSTANT, ANNEALED):
-                regrets[n] = np.interp(math.log(candidate.lr), *zip(*curve, strict=True))
+            if curve is not None and candidate.kind in (CONSTANT, ANNEALED):
+                regrets[n] = np.interp(math.log(candidate.lr), curve[:, 0], curve[:, 1])
         best = {}
         for rule, curve in curves.items():
-            log_lr, regret = min(curve, key=lambda point: point[1])
+            log_lr, regret = curve[curve[:, 1].argmin()].tolist()
             best[rule] = [round(regret, 3), float(f"{math.exp(log_lr):.3g}")]
         found.append(
-            Row(sweep.task, sweep.family, sweep.source.id, sweep.profile, quantised(regrets), best, 1, citation=sweep.source.text)
+            Row(
+                sweep.task,
+                sweep.family,
+                sweep.source.id,
+                sweep.profile,
+                quantised(regrets),
+                best,
+                1,
+                citation=sweep.source.text,
+            )
         )
     return found
 

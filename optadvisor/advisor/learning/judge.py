@@ -36,7 +36,9 @@ class Judge:
         self.data = data
         self._scales = [scale(one, data.sheet) for one in data.values]
         self._known = {
-            _key(config): (r, c) for r, rule in enumerate(data.rules) for c, config in enumerate(data.sheet.configs_of(rule))
+            _key(config): (r, c)
+            for r, rule in enumerate(data.rules)
+            for c, config in enumerate(data.sheet.configs_of(rule))
         }
         self.trained: dict[str, list[float]] = {name: list(found) for name, found in (values or {}).items()}
 
