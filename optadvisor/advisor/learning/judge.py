@@ -59,6 +59,10 @@ class Judge:
         with np.errstate(invalid="ignore"):
             return np.where(np.isfinite(values), np.clip((values - best) / (middle - best), None, 1.0), 1.0)
 
+    def scale(self, i: int) -> Floats:
+        """(2, seeds): the best value and the median random one of task i."""
+        return self._scales[i]
+
     def best_of(self, i: int, configs: Sequence[OptimizerConfig], ks: Sequence[int]) -> list[float]:
         """The regret of the best of the first k configs for each k, picked on one seed and scored on the others."""
         return best_of(np.array([self.regrets(i, config) for config in configs]).reshape(len(configs), -1), ks)
