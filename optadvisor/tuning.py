@@ -152,14 +152,15 @@ def resolve(task: str | Callable[..., Any] | Task) -> Task:
     return function.of(task)
 
 
-def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -> Executor:
-    """Does the trainings of a task in this process or in children of it, by default one a core."""
+def local_executor(task: Task | None, jobs: int | None, timeout: float | None = None) -> Executor:
+    """Does the trainings of a task, or of those that the jobs name, in this process or in children of it, by default
+    one a core."""
     if isinstance(task, FunctionTask) and not task.here:
         return Processes(task, jobs, timeout)
     return Threads(task, jobs or default_jobs(task))
 
 
-def default_jobs(task: Task) -> int:
+def default_jobs(task: Task | None) -> int:
     """Trainings at once: one a core; of a person's function one, which may need all cores, or all of a GPU's memory."""
     return 1 if isinstance(task, FunctionTask) else cores()
 
