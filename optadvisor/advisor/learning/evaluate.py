@@ -101,7 +101,8 @@ def _fitting(data: Dataset, i: int) -> list[str]:
 
 
 def _flat(data: Dataset, i: int) -> Floats:
-    return data.regrets[i].reshape(-1, data.regrets.shape[-1])
+    flat: Floats = data.regrets[i].reshape(-1, data.regrets.shape[-1])
+    return flat
 
 
 def _list(data: Dataset, judge: Judge, view: Knowledge, i: int) -> list[float]:
@@ -259,7 +260,7 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
 
 def confidence(data: Dataset, views: Mapping[str, Knowledge]) -> list[tuple[str, str, float, bool]]:
     """(task, optimizer, confidence, whether it was within noise of the best) for every optimizer that an answer names."""
-    found = []
+    found: list[tuple[str, str, float, bool]] = []
     for i, name in enumerate(data.names):
         level = fit.within_noise(data.regrets[i])
         for entry in recommend(data.profiles[i], len(data.rules) * 2, views[data.families[i]]):

@@ -231,7 +231,7 @@ def within_noise(regrets: Floats) -> NDArray[np.bool_]:
     Each rule's best config, picked on one seed and scored on the others; noise is the median over configs that trained
     of the difference between the seeds, over the root of 2, with a floor of 0.02.
     """
-    fitting = ~np.isnan(regrets).any(axis=(1, 2))
+    fitting = np.asarray(~np.isnan(regrets).any(axis=(1, 2)))
     scores = np.array([honest(one) if fits else np.inf for one, fits in zip(regrets, fitting, strict=True)])
     good = regrets[fitting].reshape(-1, regrets.shape[-1])
     good = good[(good < 0.5).all(axis=1)]
