@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optadvisor.advisor.learning.evaluate import KS, Report
 from optadvisor.advisor.learning.judge import Estimate
@@ -56,7 +57,7 @@ def families_table(report: Report) -> str:
     for name in sorted(set(families)):
         mine = families == name
 
-        def mean(line: str, k: int, mine: np.ndarray = mine) -> str:  # type: ignore[type-arg]
+        def mean(line: str, k: int, mine: NDArray[np.bool_] = mine) -> str:
             found = report.lines[line]
             return f"{found.regrets[mine, found.ks.index(k)].mean():.2f}"
 
