@@ -8,6 +8,7 @@ import math
 import pytest
 
 from optadvisor.advisor import guide, settings
+from optadvisor.advisor import published as tables
 from optadvisor.advisor.conditions import any_holds
 from optadvisor.advisor.published import SOURCES
 from optadvisor.kernels.rules import RULES
