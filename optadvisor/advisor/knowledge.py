@@ -226,8 +226,15 @@ def shipped() -> Knowledge:
 
 
 def load() -> Knowledge:
-    """What the package ships, and the person's own rows before it."""
-    return shipped()
+    """What the package ships, and after it the rows of the person's own studies; InputError where their file is broken.
+
+    Where the package ships no candidates there is nothing that a study could be a row over.
+    """
+    from optadvisor.advisor import own  # which takes Row and Candidate from here
+
+    knowledge = shipped()
+    rows = own.rows(knowledge.candidates) if knowledge.candidates else []
+    return replace(knowledge, rows=[*knowledge.rows, *rows]) if rows else knowledge
 
 
 def save(knowledge: Knowledge, path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from optuna.exceptions import StorageInternalError
 
+from optadvisor.cli import own
 from optadvisor.cli.options import Count
 from optadvisor.files import home
 from optadvisor.studies import outcomes
@@ -20,7 +21,11 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log
 
 @click.group("learn", epilog="Example: optadvisor learn build --tasks 156")
 def command() -> None:
-    """Train many sampled tasks for the advisor to learn from."""
+    """What the advisor learns from: many sampled tasks, and studies of your own."""
+
+
+for _own in (own.add, own.show, own.forget):
+    command.add_command(_own)
 
 
 @command.command("build", epilog="Example: optadvisor learn build --tasks 156")
