@@ -63,10 +63,9 @@ def show(output: str) -> None:
     page.line("Shipped", "bold")
     counts = _shipped(shipped)
     if shipped.rows:
-        tasks = ", ".join(f"{_count(count, 'task')} {source}" for source, count in counts["rows"].items())
-        page.line(
-            f"{tasks}; {_count(counts['families'], 'family', 'families')}, {counts['candidates']} configs", indent=2
-        )
+        tasks = ", ".join(f"{count} {source}" for source, count in counts["rows"].items())
+        families = _count(counts["families"], "family", "families")
+        page.line(f"tasks by source: {tasks}; {families}, {counts['candidates']} configs", indent=2)
         told = ("tasks", "families")  # in the line above
         plain = [(k, v) for k, v in shipped.notes.items() if isinstance(v, (str, int, float)) and k not in told]
         page.rows([(key, value if isinstance(value, str) else _figure(value)) for key, value in plain])

@@ -109,7 +109,7 @@ def test_add(run, result):
 
 def test_show(run, result):
     empty = run("learn", "show")
-    assert "1 task studied; 1 family, 576 configs" in empty.out
+    assert "tasks by source: 1 studied; 1 family, 576 configs" in empty.out
     assert "trainings  1,152" in empty.out
     assert "none yet: optadvisor learn add STUDY" in empty.out
     assert run("learn", "show", "--format", "json").json["own"] == []
