@@ -16,7 +16,7 @@ from optadvisor.advisor import lists
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.knowledge import DEFAULT, Knowledge
 from optadvisor.advisor.learning import deepobs, fit
-from optadvisor.advisor.learning.dataset import Dataset, Floats
+from optadvisor.advisor.learning.dataset import Dataset, Floats, placed
 from optadvisor.advisor.learning.judge import Estimate, Judge, best_of, over_families
 from optadvisor.advisor.recommend import recommend
 from optadvisor.config import HYBRID, OptimizerConfig
@@ -236,7 +236,7 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
     optuna.logging.set_verbosity(verbosity)
     best, best_config, scores = np.inf, None, []
-    best_possible, middle = judge.scale(i)
+    ends = judge.scale(i)
     for n in range(1, max(ks) + 1):
         trial = study.ask()
         rule = trial.suggest_categorical("rule", list(spaces))
@@ -253,8 +253,7 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
             best, best_config = value, config
         if n in ks:
             found = np.array([task.train(best_config, origin).value for origin in origins[1:]])
-            regret = (found - best_possible[1:]) / (middle[1:] - best_possible[1:])
-            scores.append(float(np.where(np.isfinite(found), np.minimum(regret, 1.0), 1.0).mean()))
+            scores.append(float(placed(found, ends[:, 1:]).mean()))
     return scores
 
 
