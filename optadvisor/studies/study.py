@@ -133,7 +133,8 @@ class Trial:
 class Result:
     """A finished study. best: the config whose mean over fresh seeds was best; runs: trials and all other runs.
 
-    A race of given configs has no study and no trials. value, and the values in `pareto`, are as the person counts them: higher is better where direction is "maximize".
+    A race of given configs has no study and no trials. value, and the values in `pareto`, are as the person counts
+    them: higher is better where direction is "maximize".
     pareto: with more than one objective, the trials that no other one beats in all of them, with their values.
     standings: of a race, each rule's best config, or each given config, on the same fresh seeds, the best first.
     """
