@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from optadvisor.kernels.errors import InputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def home() -> Path:
@@ -73,6 +82,20 @@ def write_whole_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file that is read, changed and written whole, so that two commands do not undo each other.
+
+    The system releases the lock when its process dies. Where it has no flock, nothing is held.
+    """
+    if fcntl is None:
+        yield
+        return
+    with path.with_name(f"{path.name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:

@@ -230,8 +230,11 @@ def resolve(task: str | Callable[..., Any] | Task) -> Task:
     return function.of(task)
 
 
-def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -> Executor:
-    """Does the trainings of a task in this process or in children of it; jobs: at once, as `default_jobs` says."""
+def local_executor(task: Task | None, jobs: int | None, timeout: float | None = None) -> Executor:
+    """Does the trainings of a task, or of those that the jobs name, in this process or in children of it.
+
+    jobs: at once, as `default_jobs` says where it is None.
+    """
     if isinstance(task, FunctionTask):
         if not task.here:
             return Processes(task, jobs, timeout)
@@ -240,7 +243,7 @@ def local_executor(task: Task, jobs: int | None, timeout: float | None = None) -
     return Threads(task, jobs or default_jobs(task))
 
 
-def default_jobs(task: Task) -> int:
+def default_jobs(task: Task | None) -> int:
     """Trainings at once: one a core; of a person's function one, which may need all cores, or all of a GPU's memory."""
     return 1 if isinstance(task, FunctionTask) else cores()
 

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 import optadvisor
 from optadvisor.kernels.errors import InputError
 from optadvisor.quantities import parse_count
+from optadvisor.studies import outcomes
 from optadvisor.studies import storage as storages
 from optadvisor.studies.database import Patience, is_database
 from optadvisor.studies.executors.jobqueue import RUNNING, Opened, Queue, opened
@@ -47,11 +48,11 @@ def work(
 ) -> Work:
     """Take trainings of a study from its storage, do them and put their records there, until the study ends.
 
-    storage: the URL that tune was given. study: its name (digits-mlp#3), which may have ended or not be there yet; or
-    the name of a task, for its newest study that runs. jobs: trainings at once, by default one a core, of a person's
-    function one. idle: seconds without a training after which to stop; by default only the end of the study counts.
-    progress: called with the name of the study and the trainings done. What runs when this is interrupted is left to
-    other workers.
+    storage: the URL that tune was given. study: its name (digits-mlp#3), which may have ended or not be there yet; the
+    name of a task, for its newest study that runs; or outcomes, for the table that runs. jobs: trainings at once, by
+    default one a core, of a person's function one. idle: seconds without a training after which to stop; by default
+    only the end of the study counts. progress: called with the name of the study and the trainings done. What runs when
+    this is interrupted is left to other workers.
 
     Errors: InputError where the storage cannot be opened; once it was, it is waited for.
     """
@@ -70,7 +71,7 @@ def work(
                 break  # nothing to do in it for too long
             name, before = now.study, done
             _refuse_other_versions(now)
-            task = resolve(now.task)
+            task = None if now.task == outcomes.NAME else resolve(now.task)
             slots = given or default_jobs(task)
             executor = local_executor(task, slots, now.options.get("timeout"))
             queue = patience(functools.partial(Queue, kept, name))

@@ -23,7 +23,11 @@ class Array(NamedTuple):
 
     def text(self) -> str:
         """Text that was stored as its UTF-8 bytes."""
-        return bytes(int(value) for value in self.flat).decode() if not isinstance(self.flat, bytes) else self.flat.decode()
+        return (
+            bytes(int(value) for value in self.flat).decode()
+            if not isinstance(self.flat, bytes)
+            else self.flat.decode()
+        )
 
 
 def read_npz(file: str | Path | IO[bytes]) -> dict[str, Array]:

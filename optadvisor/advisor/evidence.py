@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from optadvisor.advisor import published
+from optadvisor.advisor.knowledge import OWN, STUDIED, Knowledge, Row
 from optadvisor.advisor.published import Outcome, Tuned
 from optadvisor.profile import TaskProfile
 from optadvisor.quantities import show_count
+
+LIKE = 0.1  # a studied task that is less like the profile is no evidence for it
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,49 @@ def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str,
         points.setdefault(point.family, point)
     pieces += [_piece(point.source, _setting(point), point.name, point.rule) for point in points.values()]
     return pieces[:most]
+
+
+def studied(
+    optimizer: str, knowledge: Knowledge, weighed: Sequence[tuple[int, float]], most: int = 2
+) -> list[dict[str, Any]]:
+    """The nearest tasks that were studied here or by the person, and how the optimizer did there.
+
+    weighed: (row of the knowledge, weight), the heaviest first. Tasks that count for less than LIKE of one are left out.
+    """
+    found = []
+    for i, w in weighed:
+        row = knowledge.rows[i]
+        if row.source in (STUDIED, OWN) and optimizer in row.best and w >= LIKE * row.worth:
+            found.append(_outcome(optimizer, row, w / row.worth))
+        if len(found) == most:
+            break
+    return found
+
+
+def _outcome(optimizer: str, row: Row, likeness: float) -> dict[str, Any]:
+    winner = min(row.best, key=lambda name: row.best[name][0])
+    regret, lr = row.best[optimizer]
+    behind = round(max(0.0, regret - row.best[winner][0]), 3)
+    size = ", ".join(
+        f"{show_count(value)} {name}"
+        for name, value in (("parameters", row.profile.parameters), ("steps", row.profile.steps))
+        if value
+    )
+    place = "the best" if optimizer == winner else f"{behind:.2g} behind {winner}"
+    seeds = f"{row.seeds} seed{'' if row.seeds == 1 else 's'}"
+    kind = "your study" if row.source == OWN else "a short run of a small model"
+    return {
+        "source": f"optadvisor's own runs: {kind}" if row.source == STUDIED else kind,
+        "text": f"{row.name} ({size}; likeness {likeness:.2f}): {optimizer} at lr {lr:.2g} was {place}, on a scale from "
+        f"0, the best config known, to 1, a random one; {seeds}",
+        "task": row.name,
+        "optimizer": optimizer,
+        "likeness": round(likeness, 3),
+        "distance": round(-math.log(max(likeness, 1e-9)), 2),
+        "winner": winner,
+        "behind": behind,
+        "seeds": row.seeds,
+    }
 
 
 def _piece(source: published.Source, text: str, task: str, optimizer: str) -> dict[str, Any]:

@@ -49,9 +49,7 @@ class Candidate:
         values = self.parts["dense"][1] if self.parts else self.hyperparameters
         return float(values["lr"])
 
-    def config(
-        self, profile: TaskProfile, provenance: Mapping[str, Any], full_batch: bool = False
-    ) -> OptimizerConfig:
+    def config(self, profile: TaskProfile, provenance: Mapping[str, Any], full_batch: bool = False) -> OptimizerConfig:
         """The candidate as a config for a training of the profile's length."""
         name, fraction = self.schedule, self.warmup_fraction
         warmup = fraction if name in WARMS_UP else 0.0
@@ -62,7 +60,9 @@ class Candidate:
         )
         if not self.parts:
             batch = "full" if full_batch else "mini"
-            return OptimizerConfig.of(self.optimizer, self.hyperparameters, schedule, batch=batch, provenance=provenance)
+            return OptimizerConfig.of(
+                self.optimizer, self.hyperparameters, schedule, batch=batch, provenance=provenance
+            )
         groups = [
             {"role": role, "optimizer": rule, "hyperparameters": RULES[rule].complete(values)}
             for role, (rule, values) in self.parts.items()
@@ -76,8 +76,8 @@ class Candidate:
 
     @classmethod
     def from_list(cls, data: Sequence[Any]) -> Candidate:
-        parts = {role: (rule, values) for role, (rule, values) in data[5].items()}
-        return cls(*data[:5], parts)
+        optimizer, hyperparameters, schedule, fraction, kind, parts = data
+        return cls(optimizer, hyperparameters, schedule, fraction, kind, {role: tuple(p) for role, p in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,15 @@ def shipped() -> Knowledge:
 
 
 def load() -> Knowledge:
-    """What the package ships, and the person's own rows before it."""
-    return shipped()
+    """What the package ships, and after it the rows of the person's own studies; InputError where their file is broken.
+
+    Where the package ships no candidates there is nothing that a study could be a row over.
+    """
+    from optadvisor.advisor import own  # which takes Row and Candidate from here
+
+    knowledge = shipped()
+    rows = own.rows(knowledge.candidates) if knowledge.candidates else []
+    return replace(knowledge, rows=[*knowledge.rows, *rows]) if rows else knowledge
 
 
 def save(knowledge: Knowledge, path: Path) -> None:

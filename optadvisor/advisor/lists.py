@@ -79,9 +79,7 @@ def greedy(
     return found
 
 
-def ordered(
-    knowledge: Knowledge, profile: TaskProfile, k: int, optimizers: Iterable[str] | None = None
-) -> list[int]:
+def ordered(knowledge: Knowledge, profile: TaskProfile, k: int, optimizers: Iterable[str] | None = None) -> list[int]:
     """The first k candidates to try, by number, among the optimizers' (all of them where none are named)."""
     wanted = list(knowledge.of if optimizers is None else optimizers)
     weighed = weights(knowledge, profile)

@@ -9,18 +9,25 @@ from typing import Any
 from optadvisor.advisor import evidence, guide, settings
 from optadvisor.advisor.guide import Decision
 from optadvisor.advisor.knowledge import Knowledge, load
-from optadvisor.advisor.ranking import Pick
+from optadvisor.advisor.ranking import Pick, Ranking
 from optadvisor.advisor.ranking import rank as ranked
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels.errors import InputError
 from optadvisor.profile import TaskProfile
 
 TOP = 5
+SPEAKS = 0.5  # share of the outcomes in the ranking from which on they contradict the guide aloud
+NOISE = 0.05  # differences of expected regret below this are within the noise of seeds
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One config to try: rank from 1, why, what is known, what it costs, what to search, when to take it."""
+    """One config to try: rank from 1, why, what is known, what it costs, what to search, when to take it.
+
+    expected_regret: on tasks like this one, from outcomes alone: 0 is the best config known, 1 a random one; None where
+    no outcome speaks. moved_by: by how much the config lowers the expected regret of the best of those before it, and
+    the parts of that which outcomes and guide contribute (ranking.py).
+    """
 
     rank: int
     optimizer: str
@@ -32,6 +39,8 @@ class Recommendation:
     search_space: dict[str, dict[str, Any]]
     take_it_when: str
     lr_factor: float = 1.0
+    expected_regret: float | None = None
+    moved_by: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The recommendation as the JSON of `optadvisor recommend` has it."""
@@ -45,12 +54,18 @@ class Recommendation:
             "memory_bytes": self.memory_bytes,
             "search_space": self.search_space,
             "take_it_when": self.take_it_when,
+            "expected_regret": self.expected_regret,
+            "moved_by": self.moved_by,
         }
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The answer to a profile. Iterates over its recommendations, the best first."""
+    """The answer to a profile. Iterates over its recommendations, the best first.
+
+    disagreements: where the guide's law keeps first what outcomes would not. basis: the shares of outcomes and guide in
+    the ranking, and how many tasks exactly like this one the outcomes are worth.
+    """
 
     profile: TaskProfile
     recommendations: list[Recommendation]
@@ -58,6 +73,8 @@ class Advice:
     excluded: list[dict[str, Any]] = field(default_factory=list)
     questions: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
+    basis: dict[str, float] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.recommendations)
@@ -81,6 +98,8 @@ class Advice:
             "excluded": self.excluded,
             "questions": self.questions,
             "warnings": self.warnings,
+            "disagreements": self.disagreements,
+            "basis": self.basis,
         }
 
 
@@ -97,34 +116,79 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP, knowledge: Kno
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise InputError(f"top is {top!r}; it takes a whole number, at least 1")
     decision = guide.decide(profile)
-    ranking = ranked(profile, decision, load() if knowledge is None else knowledge, top)
+    knowledge = load() if knowledge is None else knowledge
+    ranking = ranked(profile, decision, knowledge, top)
     warnings = list(decision.warnings)
     if len(ranking.picks) < top:
         warnings.append(f"only {len(ranking.picks)} distinct configs can be advised here, {top} were asked for")
     return Advice(
         profile,
-        [_recommendation(place, pick, profile, decision) for place, pick in enumerate(ranking.picks, 1)],
+        [
+            _recommendation(place, pick, profile, decision, ranking, knowledge)
+            for place, pick in enumerate(ranking.picks, 1)
+        ],
         decision.conflicts,
         decision.excluded,
         guide.questions(profile),
         warnings,
+        _disagreements(decision, ranking),
+        {
+            "outcomes": round(ranking.outcomes, 3),
+            "guide": round(1.0 - ranking.outcomes, 3),
+            "tasks": round(ranking.rows, 2),
+        },
     )
 
 
-def _recommendation(place: int, pick: Pick, profile: TaskProfile, decision: Decision) -> Recommendation:
+def _recommendation(
+    place: int, pick: Pick, profile: TaskProfile, decision: Decision, ranking: Ranking, knowledge: Knowledge
+) -> Recommendation:
     name, config = pick.option.optimizer, pick.config
+    near = evidence.studied(name, knowledge, ranking.weighed)
     return Recommendation(
         place,
         name,
         evidence.confidence(name, _prior(name, decision), profile),
         config,
         decision.reasons(name),
-        [*_settings_evidence(config), *evidence.cited(name, profile)],
+        [*_settings_evidence(config), *near, *evidence.cited(name, profile)],
         guide.memory(name, profile.parameters),
         settings.search_space(config),
         guide.load().take_it_when[name],
         pick.option.factor,
+        None if pick.regret is None else round(pick.regret, 3),
+        {
+            "gain": round(pick.gain, 4),
+            "outcomes": round(pick.gain * pick.from_outcomes, 4),
+            "guide": round(pick.gain * (1.0 - pick.from_outcomes), 4),
+        },
     )
+
+
+def _disagreements(decision: Decision, ranking: Ranking) -> list[dict[str, Any]]:
+    """Where the guide's law keeps an optimizer first although outcomes speak clearly for another one."""
+    first, favourite = ranking.picks[0], ranking.favourite
+    if favourite is None or first.regret is None or favourite.option.optimizer == first.option.optimizer:
+        return []
+    if ranking.outcomes < SPEAKS or first.regret - favourite.regret < NOISE:  # type: ignore[operator]
+        return []
+    rule = decision.leader.id if decision.leader else "the guide"
+    return [
+        {
+            "guide": first.option.optimizer,
+            "outcomes": favourite.option.optimizer,
+            "kept": first.option.optimizer,
+            "rule": rule,
+            "expected_regret": {
+                first.option.optimizer: round(first.regret, 3),
+                favourite.option.optimizer: round(favourite.regret, 3),  # type: ignore[arg-type]
+            },
+            "text": f"{rule} puts {first.option.optimizer} first (expected regret {first.regret:.2f} on the studied tasks "
+            f"nearest to yours); by their outcomes it would be {favourite.option.optimizer} at lr "
+            f"{favourite.option.lr:.2g} ({favourite.regret:.2f}): short runs of small models, worth "
+            f"{ranking.rows:.1f} tasks like yours",
+        }
+    ]
 
 
 def _prior(name: str, decision: Decision) -> float:

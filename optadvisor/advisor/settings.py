@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from optadvisor.advisor import laws
+from optadvisor.advisor import published as tables
 from optadvisor.advisor.conditions import any_holds
 from optadvisor.advisor.guide import Decision, hybrid_groups
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
@@ -20,6 +21,7 @@ from optadvisor.profile import TaskProfile
 from optadvisor.quantities import show_count
 
 VERY_LONG = 100_000  # steps from which on the guide's smaller beta2 is used (its rule R7 calls the same length long)
+PRACTICE = 4.0  # how many tuned points of a task just alike a published setting counts as: a paper's whole experience
 LR_LIMITS = (1e-7, 30.0)
 
 
@@ -103,8 +105,9 @@ def _values(
     rule = RULES[optimizer]
     entry = published(optimizer, profile, without)
     lr, how = _learning_rate(entry, profile)
+    lr, more = _with_tuned(optimizer, lr, profile, without)
     values: dict[str, Any] = {"lr": min(max(_round(lr * lr_factor), LR_LIMITS[0]), LR_LIMITS[1])}
-    notes = [{"field": "lr", "source": entry["source"] + how}]
+    notes = [{"field": "lr", "source": entry["source"] + how}, *more]
     for name in ("weight_decay", "eps", "betas"):
         # Decay that was published for AdamW is not L2 inside an adaptive rule (R10).
         coupled = name == "weight_decay" and rule.adaptive and rule.decay != "decoupled"
@@ -131,6 +134,26 @@ def _second_moment(profile: TaskProfile) -> tuple[float, str] | None:
     if big and (profile.domain == "language" or profile.architecture == "transformer"):
         return 0.95, "Brown et al. 2020, GPT-3, appendix B: beta2 0.95 for models of billions of parameters"
     return None
+
+
+def _with_tuned(
+    optimizer: str, lr: float, profile: TaskProfile, without: Collection[str]
+) -> tuple[float, list[dict[str, Any]]]:
+    """The learning rate of practice drawn towards the tuned tables of the profile's domain, and a note on each source.
+
+    The mean in ln lr, practice as PRACTICE points, a tuned point as its likeness (published.learning_rate). DeepOBS is
+    not among them: it is a row of the knowledge, and counts there.
+    """
+    found = tables.learning_rate(optimizer, profile, {*without, tables.DEEPOBS.id})
+    near = [point for point in found.points if point.profile.domain == profile.domain] if found else []
+    if not found or not near or profile.domain is None:
+        return lr, []
+    share = found.weight / (found.weight + PRACTICE)
+    text = (
+        f"drawn by a share of {share:.2f} towards lr {found.lr:.2g}, which the tuned tables have for a task like this"
+    )
+    sources = dict.fromkeys(point.source.text for point in near)
+    return lr ** (1.0 - share) * found.lr**share, [{"field": "lr", "source": f"{'; '.join(sources)}: {text}"}]
 
 
 def _learning_rate(entry: Mapping[str, Any], profile: TaskProfile) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -41,8 +42,9 @@ from optadvisor.quantities import show_bytes
 )
 @click.option("--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it.")
 @click.option("--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]")
+@click.option("--explain", is_flag=True, help="Also print what moved each config to its place, term by term.")
 @output_format
-def command(profile_file: str | None, top: int, output: str, **given: Any) -> None:
+def command(profile_file: str | None, top: int, explain: bool, output: str, **given: Any) -> None:
     """Recommend an optimizer with settings, schedule and reasons.
 
     Say what you know; every option may be left out, and the answer names what would help most.
@@ -53,10 +55,10 @@ def command(profile_file: str | None, top: int, output: str, **given: Any) -> No
     if output == "json":
         print_json(advice.to_dict())
     else:
-        show(advice)
+        show(advice, explain)
 
 
-def show(advice: Advice) -> None:
+def show(advice: Advice, explain: bool = False) -> None:
     """The advice as something a person wants to read."""
     page, best = Page(), advice.best
     page.line(f"Start with {title(best)}   (confidence {best.confidence:.0%})", "bold green")
@@ -74,8 +76,12 @@ def show(advice: Advice) -> None:
     _evidence(page, best)
     if len(advice) > 1:
         page.heading("If that disappoints, try in this order")
-        page.rows([(f"{r.rank}. {title(r)}", _alternative(r, best)) for r in advice.recommendations[1:]])
+        everything = advice.recommendations
+        page.rows([(f"{r.rank}. {title(r)}", _alternative(r, everything[:i])) for i, r in enumerate(everything[1:], 1)])
+    if explain:
+        _explain(page, advice)
     for heading, lines in (
+        ("Where guide and outcomes disagree", [entry["text"] for entry in advice.disagreements]),
         ("Where rules disagreed", [f"{' / '.join(c['rules'])}: {c['text']}" for c in advice.conflicts]),
         ("Ruled out", [f"{e['optimizer']} ({e['rule']}): {e['text']}" for e in advice.excluded]),
         ("Mind", advice.warnings),
@@ -95,6 +101,24 @@ def show(advice: Advice) -> None:
             ("optadvisor tune digits-mlp", "a real study on a built-in task; optadvisor tasks lists them"),
         ]
     )
+
+
+def _explain(page: Page, advice: Advice) -> None:
+    """Which terms moved which config: the sum of ranking.py, config by config."""
+    page.heading("How the order came about")
+    basis = advice.basis
+    page.line(
+        f"outcomes on tasks like yours weigh {basis['outcomes']:.0%} (as much as {basis['tasks']:.1f} tasks just like it), "
+        f"the guide {basis['guide']:.0%}. Regret: 0 is the best config known, 1 a random one.",
+        indent=2,
+    )
+    rows = []
+    for r in advice:
+        regret = "no outcome" if r.expected_regret is None else f"expected regret {r.expected_regret:.2f}"
+        moved = r.moved_by
+        parts = f"outcomes {moved['outcomes']:+.3f}, guide {moved['guide']:+.3f}"
+        rows.append((f"{r.rank}. {title(r)}", f"{regret}; improves the best so far by {moved['gain']:.3f} ({parts})"))
+    page.rows(rows)
 
 
 def title(recommendation: Recommendation) -> str:
@@ -153,13 +177,25 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _alternative(recommendation: Recommendation, best: Recommendation) -> str:
-    if recommendation.lr_factor != 1.0:
-        size = "larger" if recommendation.lr_factor > 1 else "smaller"
-        return f"the same with a {size} learning rate"
-    if recommendation.optimizer == best.optimizer:
-        return ""
-    return f"if {recommendation.take_it_when}"
+def _alternative(recommendation: Recommendation, before: Sequence[Recommendation]) -> str:
+    """What sets a config apart from those before it."""
+    same = [r for r in before if r.optimizer == recommendation.optimizer]
+    if not same:
+        return f"if {recommendation.take_it_when}"
+    words = []
+    ours, theirs = _rate(recommendation.config), _rate(same[0].config)
+    if ours != theirs:
+        words.append(f"a {'larger' if ours > theirs else 'smaller'} learning rate")
+    if recommendation.config.schedule["name"] != same[0].config.schedule["name"]:
+        words.append(f"schedule {recommendation.config.schedule['name']}")
+    others = {n: v for n, v in recommendation.config.hyperparameters.items() if n != "lr"}
+    changed = [n for n, v in others.items() if v != same[0].config.hyperparameters[n]]
+    words += [f"{name} {number(others[name])}" for name in changed]
+    return f"the same with {', '.join(words)}"
+
+
+def _rate(config: OptimizerConfig) -> float:
+    return float(config.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
 def _evidence(page: Page, best: Recommendation) -> None:

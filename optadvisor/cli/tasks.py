@@ -69,7 +69,10 @@ def _show(task: BuiltinTask) -> None:
     page.heading("May be varied")
     page.rows(
         [
-            (f"{name}={_text(task.values[name])}", f"{axis.meaning}: {', '.join(map(_text, (*axis.choices, *axis.beyond)))}")
+            (
+                f"{name}={_text(task.values[name])}",
+                f"{axis.meaning}: {', '.join(map(_text, (*axis.choices, *axis.beyond)))}",
+            )
             for name, axis in task.family.axes.items()
         ]
     )

@@ -27,7 +27,8 @@ LINE_EVERY = 10.0  # seconds between progress lines
 @click.option(
     "--study",
     required=True,
-    help="Name of the study (digits-mlp#3), or of a task, for its newest study that runs. Waits for one to begin.",
+    help="Name of the study (digits-mlp#3), or of a task, for its newest study that runs; outcomes for a table of "
+    "learn build. Waits for one to begin.",
 )
 @click.option("--jobs", type=Count(), help="Trainings at once.  [default: one a core]")
 @click.option(
@@ -39,7 +40,8 @@ LINE_EVERY = 10.0  # seconds between progress lines
 @click.option("--quiet", is_flag=True, help="No progress.")
 @output_format
 def command(storage: str, study: str, jobs: int | None, idle: float | None, quiet: bool, output: str) -> int:
-    """Train for a study that `optadvisor tune --storage URL` runs on another machine, until it ends.
+    """Train for a study that `optadvisor tune --storage URL`, or for a table that `optadvisor learn build --storage
+    URL` runs on another machine, until it ends.
 
     May be started before the study, and on any number of machines. Ctrl-C and SIGTERM give running trainings back;
     those of a worker that dies are done again by another one.

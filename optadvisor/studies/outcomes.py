@@ -6,13 +6,15 @@ file a task, written whole when all of its trainings are done: a table that was 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import io
 import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import optadvisor
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.files import file_name, read_json, writable_folder, write_whole, write_whole_bytes
 from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
+from optadvisor.quantities import parse_count
 from optadvisor.studies import seeds as seeding
+from optadvisor.studies import storage as storages
+from optadvisor.studies.executors import Executor, Job, places
+from optadvisor.studies.executors.dask import Dask
+from optadvisor.studies.executors.threads import Threads, cores
+from optadvisor.studies.executors.workers import shared
 from optadvisor.studies.space import Space
+from optadvisor.studies.study import LADDER_STEPS
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.registry import FAMILIES, get, sample
-from optadvisor.studies.study import LADDER_STEPS
+from optadvisor.studies.tasks.task import TrialRecord
 from optadvisor.studies.training import CURVE_POINTS
 
+NAME = "outcomes"  # of a table, for those who train for it
 FORMAT = 2
+# Trainings that go to another machine together: alone, most are shorter than their way there and back.
+BUNDLE = 32
 RULES = ("sgd", "momentum", "nag", "adagrad", "rmsprop", "adam", "adamw", "ftrl", HYBRID)
 # Four decades of learning rates for every rule, so that no rule wins by the width of its range, around the rates that a
 # first experiment on small tasks found good: well above the libraries' defaults for short trainings.
@@ -153,6 +166,11 @@ def _at(axis: Any, share: float) -> float:
     return float(axis.low + share * (axis.high - axis.low))
 
 
+# Where the value of a training goes: rule, config, seed in `values`; rule, config in `climbs`.
+Spot = tuple[int, ...]
+_Bundle = tuple[list[Spot], Future[TrialRecord]]
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a table is: tasks and trainings done of those asked for, trainings a second and seconds left."""
@@ -216,54 +234,105 @@ class Table:
         return names
 
     def run(
-        self, tasks: Sequence[BuiltinTask], jobs: int | None = None, progress: Callable[[Progress], None] | None = None
+        self,
+        tasks: Sequence[BuiltinTask],
+        jobs: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        storage: str | None = None,
+        scheduler: str | None = None,
     ) -> None:
-        """Train what is missing. Tasks follow one another; the trainings of one run side by side."""
+        """Train what is missing, with the same values wherever: in this process, `jobs` trainings at once; with whoever
+        joins over the database `storage` (jobs=0 leaves all to them); or on the Dask cluster at `scheduler`."""
         of_trainings = sum(self.sheet.trainings(task) for task in tasks)
         done = sum(self.sheet.trainings(task) for task in tasks if self.has(task))
-        count, fresh, began = sum(map(self.has, tasks)), 0, time.perf_counter()
-        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            for task in tasks:
-                if self.has(task):
-                    continue
-                self._run(task, pool)
-                fresh += self.sheet.trainings(task)
-                count += 1
-                if progress:
-                    rate = fresh / (time.perf_counter() - began)
-                    left = (of_trainings - done - fresh) / rate
-                    progress(Progress(count, len(tasks), done + fresh, of_trainings, rate, left))
+        missing, fresh = [task for task in tasks if not self.has(task)], 0
+        with self._executor(jobs, storage, scheduler) as executor:
+            began = last = time.perf_counter()
+            handed_out: deque[tuple[BuiltinTask, list[_Bundle]]] = deque()
+            for following in [*missing, None]:
+                if following is not None:
+                    bundles = self._bundles(following, BUNDLE if storage or scheduler else 1)
+                    handed_out.append((following, [(spots, executor.submit(job)) for spots, job in bundles]))
+                # One task is handed out ahead: nobody waits while the last trainings of another end.
+                if len(handed_out) > (following is not None):
+                    task, waited_for = handed_out.popleft()
+                    last = self._keep(task, waited_for, last)
+                    fresh += self.sheet.trainings(task)
+                    if progress:
+                        rate = fresh / (last - began)
+                        left = (of_trainings - done - fresh) / rate
+                        count = sum(map(self.has, tasks))
+                        progress(Progress(count, len(tasks), done + fresh, of_trainings, rate, left))
 
-    def _run(self, task: BuiltinTask, pool: ThreadPoolExecutor) -> None:
+    @contextlib.contextmanager
+    def _executor(self, jobs: int | None, storage: str | None, scheduler: str | None) -> Iterator[Executor]:
+        if storage is not None and scheduler is not None:
+            raise InputError(
+                "--storage leaves trainings to workers, --scheduler to a Dask cluster: give one of them, or neither"
+            )
+        where = places.DASK if scheduler is not None else places.LOCAL if storage is None else places.WORKERS
+        places.choose(where, scheduler, storage, jobs)
+        slots = cores() if jobs is None else parse_count(jobs, "jobs", 0 if where == places.WORKERS else 1)
+        with contextlib.ExitStack() as stack:
+            if scheduler is not None:
+                far = Dask(None, scheduler)
+                stack.callback(far.close)
+                yield far
+                return
+            local = Threads(None, slots) if slots else None
+            if storage is None:
+                assert local is not None
+                stack.callback(local.close)
+                yield local
+                return
+            stack.enter_context(storages.quiet_optuna())
+            kept = storages.open_storage(storage, NAME)
+            stack.callback(storages.close, kept)
+            name = f"{NAME}#{self._digest()}"
+            stack.enter_context(storages.exclusive(name, storage, NAME, kept, "join it with optadvisor worker"))
+            yield stack.enter_context(shared(kept, name, NAME, local, slots, {}))
+
+    def _digest(self) -> str:
+        """Tells the queue of this table from others': records of an earlier run are used for the very same trainings."""
+        what = json.dumps([self.sheet.to_dict(), optadvisor.__version__])
+        return hashlib.sha256(what.encode()).hexdigest()[:8]
+
+    def _bundles(self, task: BuiltinTask, size: int) -> Iterator[tuple[list[Spot], Job]]:
+        """The trainings of a task, `size` a job, with the spots of their values in `values` or `climbs`."""
+        found = list(self._trainings(task))
+        for first in range(0, len(found), size):
+            spots, (job, *more) = zip(*found[first : first + size], strict=True)
+            yield list(spots), replace(job, more=tuple(more)) if more else job
+
+    def _trainings(self, task: BuiltinTask) -> Iterator[tuple[Spot, Job]]:
+        sheet = self.sheet
+        origins = [seeding.derive(sheet.seed, seeding.TRIAL, i) for i in range(sheet.seeds)]
+        fitting = [(r, rule) for r, rule in enumerate(sheet.rules) if task.refuses(rule) is None]
+        for r, rule in fitting:
+            for c, config in enumerate(sheet.configs_of(rule)):
+                for s, origin in enumerate(origins):
+                    yield (r, c, s), Job(f"{task.name} {rule} {c} {s}", config, origin, None, task=task.name)
+        origin, steps = seeding.derive(sheet.seed, seeding.RANGE), min(LADDER_STEPS, task.steps)
+        for r, rule in fitting:
+            for c, config in enumerate(sheet.ladder(rule)):
+                yield (r, c), Job(f"{task.name} {rule} climb {c}", config, origin, steps, task=task.name)
+
+    def _keep(self, task: BuiltinTask, bundles: Sequence[_Bundle], began: float) -> float:
+        """Wait for the trainings of a task and write its file; the time at which they had ended."""
         sheet = self.sheet
         values = np.full((len(sheet.rules), sheet.configs, sheet.seeds, CURVE_POINTS), np.nan, dtype=np.float32)
-        origins = [seeding.derive(sheet.seed, seeding.TRIAL, i) for i in range(sheet.seeds)]
-        fitting = [r for r, rule in enumerate(sheet.rules) if task.refuses(rule) is None]
-        jobs = [(r, c, s) for r in fitting for c in range(sheet.configs) for s in range(sheet.seeds)]
         climbs = np.full((len(sheet.rules), len(sheet.ladder(sheet.rules[0]))), np.nan, dtype=np.float32)
-        short = [(r, c) for r in fitting for c in range(climbs.shape[1])]
-        began = time.perf_counter()
-
-        def one(job: tuple[int, int, int]) -> float:
-            r, c, s = job
-            record = task.train(sheet.configs_of(sheet.rules[r])[c], origins[s])
-            curve = [value for _, value in record.curve]
-            values[r, c, s, CURVE_POINTS - len(curve) :] = curve
-            return record.seconds
-
-        def climb(job: tuple[int, int]) -> float:
-            r, c = job
-            origin, steps = seeding.derive(sheet.seed, seeding.RANGE), min(LADDER_STEPS, task.steps)
-            record = task.train(sheet.ladder(sheet.rules[r])[c], origin, steps)
-            climbs[r, c] = record.value
-            return record.seconds
-
-        try:
-            seconds = sum(pool.map(one, jobs)) + sum(pool.map(climb, short))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        kept = io.BytesIO()
-        spent = np.array([seconds, time.perf_counter() - began])
+        seconds = 0.0
+        for spots, future in bundles:
+            first = future.result()
+            for spot, record in zip(spots, (first, *first.more), strict=True):
+                seconds += record.seconds
+                if len(spot) == climbs.ndim:
+                    climbs[spot] = record.value
+                else:
+                    values[spot][CURVE_POINTS - len(record.curve) :] = [value for _, value in record.curve]
+        ended = time.perf_counter()
+        kept, spent = io.BytesIO(), np.array([seconds, ended - began])
         np.savez_compressed(kept, task=np.array(task.name), values=values, climbs=climbs, seconds=spent)
         write_whole_bytes(self.path(task), kept.getvalue())
+        return ended

@@ -165,28 +165,34 @@ def _cut_torn_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(name: str, url: str | None, task: str, storage: BaseStorage | None = None) -> Iterator[None]:
+def exclusive(
+    name: str,
+    url: str | None,
+    task: str,
+    storage: BaseStorage | None = None,
+    remedy: str = "start one without --resume",
+) -> Iterator[None]:
     """Hold a study of a storage for this process; InputError where another one runs it.
 
     In PostgreSQL, which the `storage` is then open at, over all machines; elsewhere on this machine.
     """
     if url is not None and storage is not None and url.startswith("postgresql"):
         with database.held(storage, url, name) as held:
-            _refuse_second(held, name)
+            _refuse_second(held, name, remedy)
             yield
         return
     place = _place(url, task)
     lock = FileLock(writable_folder(place.parent) / f"{place.name}.{file_name(name)}.lock")
-    _refuse_second(lock.acquire(wait=False), name)
+    _refuse_second(lock.acquire(wait=False), name, remedy)
     try:
         yield
     finally:
         lock.release()
 
 
-def _refuse_second(held: bool, name: str) -> None:
+def _refuse_second(held: bool, name: str, remedy: str) -> None:
     if not held:
-        raise InputError(f"study {name} is being run by another process: wait for it, or start one without --resume")
+        raise InputError(f"study {name} is being run by another process: wait for it, or {remedy}")
 
 
 def keep_trial(study: optuna.Study, trial: FrozenTrial, number: int, patience: database.Patience) -> None:

@@ -60,7 +60,16 @@ every_profile = pytest.mark.parametrize(
 @every_profile
 def test_structure(advise, known):
     data = advise(top=TOP, **known).data
-    assert set(data) == {"profile", "recommendations", "conflicts", "excluded", "questions", "warnings"}
+    assert set(data) == {
+        "profile",
+        "recommendations",
+        "conflicts",
+        "excluded",
+        "questions",
+        "warnings",
+        "disagreements",
+        "basis",
+    }
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert set(data["profile"]) == set(TaskProfile().to_dict())
     for entry in data["conflicts"]:

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from optadvisor.advisor import guide, settings
+from optadvisor.advisor import published as tables
 from optadvisor.advisor.conditions import any_holds
 from optadvisor.advisor.published import SOURCES
 from optadvisor.kernels.rules import RULES
@@ -37,20 +38,50 @@ def values(answer, optimizer):
         (10**15, 6e-5),
     ],
 )
-def test_language_models_have_gpt3s_learning_rate_at_its_sizes_and_beyond_its_ends(advise, parameters, lr):
-    answer = advise(domain="language", architecture="transformer", parameters=parameters)
-    assert values(answer, "adamw")["lr"] == lr
+def test_language_models_have_gpt3s_learning_rate_at_its_sizes_and_beyond_its_ends(parameters, lr):
+    assert of_practice("adamw", domain="language", architecture="transformer", parameters=parameters) == lr
+
+
+def of_practice(optimizer, **known):
+    """The learning rate of published practice, before the tuned tables draw it towards theirs."""
+    profile = TaskProfile(**known)
+    return settings._round(settings._learning_rate(settings.published(optimizer, profile), profile)[0])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "known"),
+    [
+        ("adamw", {"domain": "language", "architecture": "transformer", "parameters": 124_000_000}),
+        ("adam", {"domain": "rl", "architecture": "policy"}),
+    ],
+)
+def test_tuned_tables_of_the_domain_draw_practice_towards_theirs(advise, optimizer, known):
+    practice, tuned = (
+        of_practice(optimizer, **known),
+        tables.learning_rate(optimizer, TaskProfile(**known), {"deepobs"}),
+    )
+    lr = values(advise(top=20, **known), optimizer)["lr"]
+    assert min(practice, tuned.lr) < lr < max(practice, tuned.lr)
+    share = tuned.weight / (tuned.weight + settings.PRACTICE)
+    assert lr == pytest.approx(practice ** (1 - share) * tuned.lr**share, rel=0.05)
+    notes = [n["source"] for n in advise(top=20, **known).of(optimizer)["config"]["provenance"]["settings"]]
+    assert any("drawn by a share" in note for note in notes)
+
+
+def test_other_domains_keep_practice_as_it_was_published(advise):
+    assert values(advise(domain="vision", architecture="resnet"), "momentum")["lr"] == 0.1
+    assert values(advise(), "adamw")["lr"] == 1e-3
 
 
 @pytest.mark.parametrize(("x0", "y0", "x1", "y1"), [(125e6, 6e-4, 350e6, 3e-4), (13e9, 1e-4, 175e9, 6e-5)])
 def test_between_two_sizes_the_logarithms_are_interpolated(advise, x0, y0, x1, y1):
     middle = round(math.sqrt(x0 * x1))
-    lr = values(advise(domain="language", parameters=middle), "adamw")["lr"]
+    lr = of_practice("adamw", domain="language", parameters=middle)
     assert lr == pytest.approx(math.sqrt(y0 * y1), rel=0.03)
 
 
-def test_the_learning_rate_never_grows_with_the_size(advise):
-    sizes = [10**k for k in range(4, 13)]
+def test_the_learning_rate_never_grows_with_the_size_of_what_was_published(advise):
+    sizes = [10**k for k in range(8, 13)]
     rates = [values(advise(domain="language", parameters=size), "adamw")["lr"] for size in sizes]
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) > 3
@@ -89,7 +120,7 @@ def test_how_the_learning_rate_was_carried_is_cited(advise):
     assert "He et al. 2016" in note["source"]
     assert "linear scaling to batch 1024" in note["source"]
     answer = advise(domain="language", parameters="1B")
-    (note,) = [n for n in answer.all[0]["config"]["provenance"]["settings"] if n["field"] == "lr"]
+    note, _ = [n for n in answer.all[0]["config"]["provenance"]["settings"] if n["field"] == "lr"]
     assert "GPT-3" in note["source"]
     assert "at 1B parameters" in note["source"]
 

@@ -44,8 +44,15 @@ class Dataset:
     def take(self, rows: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> Dataset:
         """Some of the tasks."""
         chosen = np.arange(len(self))[np.asarray(rows)]
-        lists = ([items[i] for i in chosen] for items in (self.names, self.families, self.profiles))
-        return Dataset(self.sheet, *lists, self.values[chosen], self.regrets[chosen], self.climbs[chosen])
+        return Dataset(
+            self.sheet,
+            [self.names[i] for i in chosen],
+            [self.families[i] for i in chosen],
+            [self.profiles[i] for i in chosen],
+            self.values[chosen],
+            self.regrets[chosen],
+            self.climbs[chosen],
+        )
 
     def without(self, family: str) -> Dataset:
         """The tasks of all other families."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from optadvisor.advisor import published
+from optadvisor.advisor import lists, published
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.knowledge import (
     ANNEALED,
@@ -24,6 +26,7 @@ from optadvisor.advisor.knowledge import (
 )
 from optadvisor.advisor.learning import deepobs
 from optadvisor.advisor.learning.dataset import Dataset, Floats
+from optadvisor.advisor.learning.judge import best_of
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.rules import RULES
 from optadvisor.studies import outcomes
@@ -119,18 +122,27 @@ def published_rows(known: Sequence[Candidate]) -> list[Row]:
         for run in sweep.runs:
             regret = deepobs.regrets(sweep.task)[run.rule][run.lr]
             grids.setdefault(published.kin(run.rule), []).append((math.log(run.our_lr), regret))
-        curves = {rule: sorted(points) for rule, points in grids.items()}
+        curves = {rule: np.array(sorted(points)) for rule, points in grids.items()}
         regrets = np.full(len(known), np.nan)
         for n, candidate in enumerate(known):
             curve = curves.get(published.kin(candidate.optimizer))
-            if curve and candidate.kind in (CONSTANT, ANNEALED):
-                regrets[n] = np.interp(math.log(candidate.lr), *zip(*curve, strict=True))
+            if curve is not None and candidate.kind in (CONSTANT, ANNEALED):
+                regrets[n] = np.interp(math.log(candidate.lr), curve[:, 0], curve[:, 1])
         best = {}
         for rule, curve in curves.items():
-            log_lr, regret = min(curve, key=lambda point: point[1])
+            log_lr, regret = curve[curve[:, 1].argmin()].tolist()
             best[rule] = [round(regret, 3), float(f"{math.exp(log_lr):.3g}")]
         found.append(
-            Row(sweep.task, sweep.family, sweep.source.id, sweep.profile, quantised(regrets), best, 1, citation=sweep.source.text)
+            Row(
+                sweep.task,
+                sweep.family,
+                sweep.source.id,
+                sweep.profile,
+                quantised(regrets),
+                best,
+                1,
+                citation=sweep.source.text,
+            )
         )
     return found
 
@@ -161,3 +173,68 @@ def knowledge(data: Dataset, scales: Scales | None = None) -> Knowledge:
     }
     known = candidates(data.sheet)
     return Knowledge(known, [*rows(data), *published_rows(known)], scales or Scales(), notes=notes)
+
+
+# How to weigh -----------------------------------------------------------------------------------------------------------
+
+# What is tried, one change from the first at a time: few, so that choosing among them on some 150 tasks is no fitting.
+GRID = (
+    Scales(),
+    *(Scales(domain=x, architecture=x) for x in (0.5, 2.0)),
+    *(Scales(domain=2.0, architecture=2.0, size=x) for x in (0.4, 1.2)),
+    *(Scales(size=x) for x in (0.4, 1.2)),
+    *(Scales(counts=x) for x in (0.0, 0.6)),
+    *(Scales(floor=x) for x in (0.03, 0.3)),
+    Scales(domain=2.0, architecture=2.0, floor=0.03),
+    Scales(flag=1.0),
+    Scales(sparse=4.0),
+)
+SCORED = (1, 2, 4, 8)
+
+
+def grid_scores(data: Dataset, known: Knowledge) -> Floats:
+    """(settings, tasks): the mean regret over SCORED trials of the list that the other families teach."""
+    found = np.zeros((len(GRID), len(data)))
+    views = {family: known.without(family) for family in set(data.families)}
+    for i, family in enumerate(data.families):
+        flat = data.regrets[i].reshape(-1, data.regrets.shape[-1])
+        fitting = [rule for r, rule in enumerate(data.rules) if not np.isnan(data.regrets[i, r]).any()]
+        for s, scales in enumerate(GRID):
+            chosen = lists.ordered(replace(views[family], scales=scales), data.profiles[i], max(SCORED), fitting)
+            found[s, i] = np.mean(best_of(flat[chosen], SCORED))
+    return found
+
+
+def scales_by_family(data: Dataset, known: Knowledge) -> dict[str, Scales]:
+    """For each family the setting that is best on all others."""
+    return _by_family(grid_scores(data, known), data.families)
+
+
+def _by_family(scores: Floats, families: Sequence[str]) -> dict[str, Scales]:
+    names = sorted(set(families))
+    labels = np.array(families)
+    means = np.stack([scores[:, labels == name].mean(axis=1) for name in names], axis=1)
+    return {name: GRID[int(np.delete(means, j, axis=1).mean(axis=1).argmin())] for j, name in enumerate(names)}
+
+
+def best_scales(data: Dataset, known: Knowledge) -> Scales:
+    """The setting that is best on families held out: what ships."""
+    scores = grid_scores(data, known)
+    labels = np.array(data.families)
+    means = np.stack([scores[:, labels == name].mean(axis=1) for name in sorted(set(data.families))], axis=1)
+    return GRID[int(means.mean(axis=1).argmin())]
+
+
+def within_noise(regrets: Floats) -> NDArray[np.bool_]:
+    """(rules, configs, seeds) -> for each rule whether its best config is within noise of the best rule's.
+
+    Each rule's best config, picked on one seed and scored on the others; noise is the median over configs that trained
+    of the difference between the seeds, over the root of 2, with a floor of 0.02.
+    """
+    fitting = np.asarray(~np.isnan(regrets).any(axis=(1, 2)))
+    scores = np.array([honest(one) if fits else np.inf for one, fits in zip(regrets, fitting, strict=True)])
+    good = regrets[fitting].reshape(-1, regrets.shape[-1])
+    good = good[(good < 0.5).all(axis=1)]
+    spread = float(np.median(np.std(good, axis=1, ddof=1))) if len(good) else 0.0
+    level: NDArray[np.bool_] = scores <= scores.min() + max(spread, 0.02)
+    return level

@@ -36,7 +36,9 @@ class Judge:
         self.data = data
         self._scales = [scale(one, data.sheet) for one in data.values]
         self._known = {
-            _key(config): (r, c) for r, rule in enumerate(data.rules) for c, config in enumerate(data.sheet.configs_of(rule))
+            _key(config): (r, c)
+            for r, rule in enumerate(data.rules)
+            for c, config in enumerate(data.sheet.configs_of(rule))
         }
         self.trained: dict[str, list[float]] = {name: list(found) for name, found in (values or {}).items()}
 
@@ -56,6 +58,10 @@ class Judge:
         values = np.array(self.trained[name])
         with np.errstate(invalid="ignore"):
             return np.where(np.isfinite(values), np.clip((values - best) / (middle - best), None, 1.0), 1.0)
+
+    def scale(self, i: int) -> Floats:
+        """(2, seeds): the best value and the median random one of task i."""
+        return self._scales[i]
 
     def best_of(self, i: int, configs: Sequence[OptimizerConfig], ks: Sequence[int]) -> list[float]:
         """The regret of the best of the first k configs for each k, picked on one seed and scored on the others."""

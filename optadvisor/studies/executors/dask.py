@@ -18,9 +18,12 @@ PATIENCE = 10  # seconds for the scheduler's answer to the first call
 
 
 class Dask:
-    """The workers of a scheduler. Each needs this package, and the file of a person's own task at the same path."""
+    """The workers of a scheduler. Each needs this package, and the file of a person's own task at the same path.
 
-    def __init__(self, task: str, address: str) -> None:
+    task: its name; None where every job names its own.
+    """
+
+    def __init__(self, task: str | None, address: str) -> None:
         if importlib.util.find_spec("distributed") is None:
             raise InputError("--executor dask needs the package distributed: pip install 'optadvisor[dask]'")
         import distributed
@@ -57,9 +60,9 @@ class Dask:
             logging.getLogger(name).setLevel(level)
 
 
-def train(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
+def train(name: str | None, job: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a job as JSON data; runs in a worker of Dask."""
-    return attempt(_task(name), Job.from_dict(job)).to_dict()
+    return attempt(_task(name) if name else None, Job.from_dict(job)).to_dict()
 
 
 @functools.lru_cache(maxsize=8)
@@ -71,7 +74,7 @@ def _task(name: str) -> Task:
 
 def _hand_over(job: Job, found: Future[TrialRecord], asked: Any) -> None:
     try:
-        found.set_result(TrialRecord.from_dict(job.config, asked.result()))
+        found.set_result(job.record(asked.result()))
     except CancelledError:
         found.set_exception(TrialError("the Dask scheduler has gone"))
     except Exception as error:  # noqa: BLE001  # of any kind, and from another machine

@@ -31,7 +31,8 @@ JOB, RECORD, ERROR, WORKER = "job", "record", "error", "worker"  # what is noted
 
 @dataclass(frozen=True)
 class Opened:
-    """A queue that somebody has made. task: the name of the task. options: what a worker needs to know beside it."""
+    """A queue that somebody has made. task: its name, or outcomes.NAME where every job names one. options: what a worker
+    needs to know beside it."""
 
     study: str
     task: str

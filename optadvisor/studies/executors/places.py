@@ -21,7 +21,7 @@ def choose(name: str | None, scheduler: str | None, storage: str | None, jobs: i
     if chosen == WORKERS and not is_database(storage):
         raise InputError(
             "workers take their jobs from a database: give --storage postgresql+psycopg://USER@HOST/NAME, "
-            "or leave out --executor workers"
+            "or leave the work to this process"
         )
     if (chosen == DASK) != (scheduler is not None):
         raise InputError("--executor dask and --scheduler ADDRESS go together: give both, or neither")

@@ -16,9 +16,9 @@ def cores() -> int:
 
 
 class Threads:
-    """`jobs` trainings at once, by default one a core."""
+    """`jobs` trainings at once, by default one a core; without a task, of the tasks that the jobs name."""
 
-    def __init__(self, task: Task, jobs: int | None = None) -> None:
+    def __init__(self, task: Task | None, jobs: int | None = None) -> None:
         self._task = task
         self._pool = ThreadPoolExecutor(jobs or cores(), thread_name_prefix="trial")
 

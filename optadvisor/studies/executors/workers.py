@@ -157,7 +157,7 @@ class Workers:
                     continue
                 job, future = self._pending.pop(number)
             if found.record is not None:
-                future.set_result(TrialRecord.from_dict(job.config, found.record))
+                future.set_result(job.record(found.record))
             elif found.error is not None:
                 future.set_exception(TrialError(found.error))
             else:

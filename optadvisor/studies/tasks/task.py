@@ -18,7 +18,7 @@ class TrialRecord:
     value: lower is better, inf if the training diverged; of a training that was pruned, the last value it reported.
     curve: (step, value) along the way. seconds: the training alone, without compiling. metrics: further figures by
     name. message: why it diverged or failed, where more is known than that. failed: it was stopped or its process died,
-    which is a result as well, with value inf.
+    which is a result as well, with value inf. more: the records of the trainings that were handed out with this one.
     """
 
     config: OptimizerConfig
@@ -30,6 +30,7 @@ class TrialRecord:
     pruned: bool = False
     message: str = ""
     failed: bool = False
+    more: list[TrialRecord] = field(default_factory=list)
 
     @property
     def diverged(self) -> bool:
@@ -54,11 +55,12 @@ class TrialRecord:
             "curve": [[step, value if math.isfinite(value) else None] for step, value in self.curve],
             "metrics": {name: v if math.isfinite(v) else None for name, v in self.metrics.items()},
             **({"message": self.message} if self.message else {}),
+            **({"more": [record.to_dict() for record in self.more]} if self.more else {}),
         }
 
     @classmethod
     def from_dict(cls, config: OptimizerConfig, data: Mapping[str, Any]) -> TrialRecord:
-        """The record that `to_dict` wrote."""
+        """The record that `to_dict` wrote, without `more`."""
         return cls(
             config,
             data["seed"],

@@ -1,0 +1,287 @@
+"""How good the advice is on families it never saw: every figure of docs/advice.md.
+
+Everything is left-one-family-out: for each family the knowledge is what the other families taught, the weights too. Best
+configs are picked on one seed and scored on the others; means are over families, intervals over families drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from optadvisor.advisor import lists
+from optadvisor.advisor.features import Scales
+from optadvisor.advisor.knowledge import DEFAULT, Knowledge
+from optadvisor.advisor.learning import deepobs, fit
+from optadvisor.advisor.learning.dataset import Dataset, Floats
+from optadvisor.advisor.learning.judge import Estimate, Judge, best_of, over_families
+from optadvisor.advisor.recommend import recommend
+from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.studies import seeds as seeding
+from optadvisor.studies.outcomes import SCHEDULES
+from optadvisor.studies.tasks import registry
+
+KS = (1, 2, 4, 8, 16)
+DRAWS = 20  # random searches on each task
+RANDOM_KS = (1, 2, 4, 8, 16, 32, 64)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A way to choose configs: its regret on each task (tasks, len(ks))."""
+
+    name: str
+    ks: tuple[int, ...]
+    regrets: Floats
+
+    def at(self, k: int, families: Sequence[str]) -> Estimate:
+        return over_families(self.regrets[:, self.ks.index(k)], families)
+
+
+@dataclass
+class Report:
+    """What `learn evaluate` found."""
+
+    data: Dataset
+    lines: dict[str, Line] = field(default_factory=dict)
+    defaults: dict[str, Estimate] = field(default_factory=dict)
+    share_closed: Estimate | None = None
+    matched: dict[int, int | None] = field(default_factory=dict)
+    confidence: list[tuple[str, str, float, bool]] = field(default_factory=list)
+    deepobs: dict[str, list[float]] = field(default_factory=dict)
+    deepobs_tasks: dict[str, list[float]] = field(default_factory=dict)
+    chosen: dict[str, Scales] = field(default_factory=dict)
+
+    def families(self) -> list[str]:
+        return self.data.families
+
+
+def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None) -> Report:
+    """Every table but those of the classifier and of the learning rates, which their own modules make."""
+    report = Report(data)
+    known = fit.knowledge(data)
+    progress("weights, chosen without each family's own scores")
+    report.chosen = fit.scales_by_family(data, known)
+    views = {f: replace(known, scales=report.chosen[f]).without(f) for f in sorted(set(data.families))}
+    progress("lists")
+    report.lines["learned list"] = _line(data, KS, lambda i: _list(data, judge, views[data.families[i]], i))
+    progress("answers")
+    report.lines["recommend"] = _line(data, KS, lambda i: _answer(judge, views[data.families[i]], i))
+    report.lines["recommend, 1 trial said"] = _line(data, KS, lambda i: _answer(judge, views[data.families[i]], i, 1))
+    progress("the guide alone")
+    empty = Knowledge(known.candidates, [])
+    report.lines["guide alone"] = _line(data, KS[:4], lambda i: _answer(judge, empty, i))
+    progress("constants and random search")
+    _baselines(report, judge, views)
+    progress("TPE from scratch")
+    report.lines["TPE from scratch"] = _line(data, KS, lambda i: tpe(judge, i, KS))
+    _share(report, views)
+    ours = report.lines["recommend"]
+    wide = report.lines["random search, wide"]
+    for k in KS[:4]:
+        goal = ours.at(k, data.families).mean
+        report.matched[k] = next((n for n in RANDOM_KS if wide.at(n, data.families).mean <= goal), None)
+    report.confidence = confidence(data, views)
+    progress("DeepOBS")
+    report.deepobs, report.deepobs_tasks = on_deepobs(known)
+    return report
+
+
+def _line(data: Dataset, ks: tuple[int, ...], regrets: Callable[[int], Sequence[float]]) -> Line:
+    return Line("", ks, np.array([regrets(i) for i in range(len(data))]))
+
+
+def _fitting(data: Dataset, i: int) -> list[str]:
+    """The rules that fit a task."""
+    return [rule for r, rule in enumerate(data.rules) if not np.isnan(data.regrets[i, r]).any()]
+
+
+def _flat(data: Dataset, i: int) -> Floats:
+    flat: Floats = data.regrets[i].reshape(-1, data.regrets.shape[-1])
+    return flat
+
+
+def _list(data: Dataset, judge: Judge, view: Knowledge, i: int) -> list[float]:
+    chosen = lists.ordered(view, data.profiles[i], max(KS), _fitting(data, i))
+    return best_of(_flat(data, i)[chosen], KS)
+
+
+def _answer(judge: Judge, view: Knowledge, i: int, trials: int | None = None, ks: Sequence[int] = KS) -> list[float]:
+    profile = judge.data.profiles[i]
+    advice = recommend(replace(profile, trials=trials) if trials else profile, max(ks), view)
+    return judge.best_of(i, [entry.config for entry in advice if _possible(judge, i, entry.config)], ks)
+
+
+def _possible(judge: Judge, i: int, config: OptimizerConfig) -> bool:
+    """Whether the task can run the config: an advice for the profile may name what this task has no part for."""
+    task = registry.get(judge.data.names[i])
+    return task.refuses(config.optimizer, config.batch) is None
+
+
+def _baselines(report: Report, judge: Judge, views: Mapping[str, Knowledge]) -> None:
+    data = report.data
+    index = {rule: r for r, rule in enumerate(data.rules)}
+    rng = np.random.default_rng(seeding.derive(data.sheet.seed, seeding.SAMPLER, 99))
+
+    def always(rule: str) -> Callable[[int], list[float]]:
+        """The library's default, then quasi-random points of the rule's space."""
+        order = [0, *range(*data.sheet.drawn(rule).indices(data.sheet.configs))]
+        return lambda i: best_of(data.regrets[i, index[rule]][order], KS)
+
+    for rule in ("adamw", "adam"):
+        report.lines[f"always {rule}"] = _line(data, KS, always(rule))
+    dense = [rule for rule in data.rules if rule not in ("ftrl", HYBRID)]
+    means = {rule: np.array([always(rule)(i) for i in range(len(data))]) for rule in dense}
+    report.lines["best constant rule"] = _line(data, KS, lambda i: means[_best_constant(data, means, i)][i])
+    report.lines["library defaults"] = _line(
+        data, KS[:4], lambda i: best_of(np.stack([data.regrets[i, index[r], 0] for r in _DEFAULT_ORDER]), KS[:4])
+    )
+
+    def random(i: int, allowed: Callable[[str, int], bool]) -> list[float]:
+        pool = [
+            data.regrets[i, index[rule], c]
+            for rule in _fitting(data, i)
+            for c in range(*data.sheet.drawn(rule).indices(data.sheet.configs))
+            if allowed(rule, c)
+        ]
+        stack = np.array(pool)
+        return list(np.mean([best_of(stack[rng.permutation(len(stack))], RANDOM_KS) for _ in range(DRAWS)], axis=0))
+
+    report.lines["random search, wide"] = _line(data, RANDOM_KS, lambda i: random(i, lambda rule, c: True))
+
+    def narrow(i: int) -> list[float]:
+        ranges = {rule: lists.ranges(views[data.families[i]], data.profiles[i], rule) for rule in _fitting(data, i)}
+        return random(i, lambda rule, c: _within(data.sheet.configs_of(rule)[c], ranges[rule]))
+
+    report.lines["random search, learned range"] = _line(data, RANDOM_KS, narrow)
+    for rule, r in index.items():
+        runs = ~np.isnan(data.regrets[:, r, 0, 0])
+        families = [name for name, ran in zip(data.families, runs, strict=True) if ran]
+        report.defaults[rule] = over_families(data.regrets[runs, r, 0].mean(axis=-1), families)
+
+
+_DEFAULT_ORDER = ("adamw", "momentum", "adam", "nag", "rmsprop", "adagrad", "sgd")
+
+
+def _best_constant(data: Dataset, means: Mapping[str, Floats], i: int) -> str:
+    """The rule that is best on the other families at one trial."""
+    others = np.array([family != data.families[i] for family in data.families])
+    return min(means, key=lambda rule: float(means[rule][others, 0].mean()))
+
+
+def _within(config: OptimizerConfig, ranges: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether the learning rates of a config are in the learned range."""
+    for role, (_, values) in config.roles().items():
+        name = f"{role}.lr" if config.optimizer == HYBRID else "lr"
+        if name in ranges and role != "no_decay":
+            low, high = ranges[name]
+            if not low <= float(values["lr"]) <= high:  # type: ignore[arg-type]
+                return False
+    return True
+
+
+def _share(report: Report, views: Mapping[str, Knowledge]) -> None:
+    """Of the way from the best constant rule to the best rule of each task, both at the library's defaults, how much
+    choosing the rule by outcomes on similar tasks goes."""
+    data = report.data
+    constant, oracle, ours = [], [], []
+    dense = [r for r, rule in enumerate(data.rules) if rule not in ("ftrl", HYBRID)]
+    for i in range(len(data)):
+        others = np.array([family != data.families[i] for family in data.families])
+        best = min(dense, key=lambda r: float(data.regrets[others, r, 0].mean()))
+        fitting = [data.rules.index(rule) for rule in _fitting(data, i)]
+        view = views[data.families[i]]
+        weighed = lists.weights(view, data.profiles[i])
+        shares = [w for _, w in weighed]
+        defaults = {
+            n: lists.column(view, weighed, n)
+            for name in _fitting(data, i)
+            for n in view.of[name]
+            if view.candidates[n].kind == DEFAULT
+        }
+        chosen = data.rules.index(view.candidates[lists.greedy(defaults, shares, 1, lambda k, f: True)[0]].optimizer)
+        constant.append(float(data.regrets[i, best, 0].mean()))
+        ours.append(float(data.regrets[i, chosen, 0].mean()))
+        oracle.append(best_of(data.regrets[i, fitting, 0], [len(fitting)])[0])
+    gap = np.array(constant) - np.array(oracle)
+    gained = np.array(constant) - np.array(ours)
+    report.share_closed = _ratio(gained, gap, data.families)
+
+
+def _ratio(above: Floats, below: Floats, families: Sequence[str], seed: int = 0) -> Estimate:
+    """The ratio of two means over families, with its interval."""
+    names = sorted(set(families))
+    labels = np.array(families)
+    a = np.array([above[labels == name].mean() for name in names])
+    b = np.array([below[labels == name].mean() for name in names])
+    draws = np.random.default_rng(seed).integers(len(names), size=(2000, len(names)))
+    low, high = np.quantile(a[draws].mean(axis=1) / b[draws].mean(axis=1), [0.025, 0.975])
+    return Estimate(float(a.mean() / b.mean()), float(low), float(high))
+
+
+def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
+    """Optuna's TPE over rule, schedule and the rule's space, with no knowledge: picked on the first seed, scored on the rest."""
+    import optuna
+
+    data, sheet = judge.data, judge.data.sheet
+    task = registry.get(data.names[i])
+    spaces = {rule: sheet.space(rule) for rule in _fitting(data, i)}
+    origins = [seeding.derive(sheet.seed, seeding.TRIAL, s) for s in range(sheet.seeds)]
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
+    optuna.logging.set_verbosity(verbosity)
+    best, best_config, scores = np.inf, None, []
+    best_possible, middle = judge.scale(i)
+    for n in range(1, max(ks) + 1):
+        trial = study.ask()
+        rule = trial.suggest_categorical("rule", list(spaces))
+        space = spaces[rule]
+        point = {
+            name: trial.suggest_float(f"{rule}.{name}", axis.low, axis.high, log=axis.log)
+            for name, _, _, axis in space.axes()
+        }
+        schedule = SCHEDULES[0] if rule == HYBRID else SCHEDULES[trial.suggest_int("schedule", 0, len(SCHEDULES) - 1)]
+        config = space.decode(point, schedule, {})
+        value = task.train(config, origins[0]).value
+        study.tell(trial, value if np.isfinite(value) else 1e30)
+        if best_config is None or value < best:
+            best, best_config = value, config
+        if n in ks:
+            found = np.array([task.train(best_config, origin).value for origin in origins[1:]])
+            regret = (found - best_possible[1:]) / (middle[1:] - best_possible[1:])
+            scores.append(float(np.where(np.isfinite(found), np.minimum(regret, 1.0), 1.0).mean()))
+    return scores
+
+
+def confidence(data: Dataset, views: Mapping[str, Knowledge]) -> list[tuple[str, str, float, bool]]:
+    """(task, optimizer, confidence, whether it was within noise of the best) for every optimizer that an answer names."""
+    found: list[tuple[str, str, float, bool]] = []
+    for i, name in enumerate(data.names):
+        level = fit.within_noise(data.regrets[i])
+        for entry in recommend(data.profiles[i], len(data.rules) * 2, views[data.families[i]]):
+            rule = entry.optimizer
+            if rule in data.rules and not any(t == name and o == rule for t, o, _, _ in found[-20:]):
+                r = data.rules.index(rule)
+                if not np.isnan(data.regrets[i, r]).any():
+                    found.append((name, rule, entry.confidence, bool(level[r])))
+    return found
+
+
+def on_deepobs(known: Knowledge) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Mean regret of 1, 2 and 3 trials, and by task, with DeepOBS left out of everything."""
+    out = known.without(sources=("deepobs",))
+
+    def advise(view: Knowledge, trials: int) -> Callable[[Any], Iterable[OptimizerConfig]]:
+        return lambda sweep: [e.config for e in recommend(replace(sweep.profile, trials=trials), 3, view)]
+
+    guide = replace(Knowledge(known.candidates, []), left_out=frozenset({"deepobs"}))
+    rows = {
+        "recommend, DeepOBS left out": deepobs.mean(advise(out, 3), 3),  # type: ignore[arg-type]
+        "guide alone, DeepOBS left out": deepobs.mean(advise(guide, 3), 3),  # type: ignore[arg-type]
+    }
+    return rows, deepobs.by_task(advise(out, 3), 3)  # type: ignore[arg-type]
