@@ -54,7 +54,7 @@ TRIALS = 16  # a rule
 )
 @click.option("--seed", type=Count(0), help="Seed of the race.  [default: 0]")
 @click.option("--storage", help="Optuna storage URL, or a journal file.  [default: a journal in the data folder]")
-@click.option("--jobs", type=Count(), help="Trainings at once.  [default: one a core]")
+@click.option("--jobs", type=Count(), help="Trainings at once.  [default: one a core; one of FILE.py's]")
 @click.option(
     "--timeout",
     type=Seconds(),
