@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,6 +27,7 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import searching, seeds
 from optadvisor.studies import space as space_module
+from optadvisor.studies.confirming import Standing, on_fresh_seeds
 from optadvisor.studies.database import Patience
 from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
@@ -38,7 +38,6 @@ from optadvisor.studies.tasks.task import MINIMIZE, Task, TrialRecord, shown
 
 FORMAT = 2
 CANDIDATES = 3  # configs that are confirmed
-CONFIRMATIONS = 5  # fresh seeds for each
 OBJECTIVES = ("value", "steps", "memory")
 SLOW = 1.0  # seconds of a training from which on its end is progress; faster ones are shown a wave at a time
 
@@ -131,37 +130,16 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How the best config of one rule did on the fresh seeds: its values there, lower is better, inf if it diverged."""
-
-    optimizer: str
-    trial: Trial
-    records: list[TrialRecord]
-
-    @property
-    def values(self) -> list[float]:
-        return [record.value for record in self.records]
-
-    @property
-    def shown(self) -> list[float]:
-        """The values as the person counts them."""
-        return [shown(value, self.trial.direction) for value in self.values]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.values) / len(self.values)
-
-
-@dataclass(frozen=True)
 class Result:
     """A finished study. best: the config whose mean over fresh seeds was best; runs: trials and all other runs.
 
-    value, and the values in `pareto`, are as the person counts them: higher is better where direction is "maximize".
+    A race of given configs has no study and no trials. value, and the values in `pareto`, are as the person counts
+    them: higher is better where direction is "maximize".
     pareto: with more than one objective, the trials that no other one beats in all of them, with their values.
-    standings: of a race of all rules, each rule's best config on the same fresh seeds, the best first.
+    standings: of a race, each rule's best config, or each given config, on the same fresh seeds, the best first.
     """
 
-    study: str
+    study: str | None
     task: str
     best: OptimizerConfig
     value: float
@@ -261,25 +239,21 @@ def run(
             if progress:
                 progress(loop.trials, plan.trials)
         standings = loop.confirm_each() if plan.allocation == EQUAL else []
-        best, records = (standings[0].trial, standings[0].records) if standings else loop.confirm()
+        best = standings[0] if standings else loop.confirm()
     finally:
         executor.close()
         loop.close()
-    values = [record.value for record in records]
-    mean = shown(sum(values) / len(values), plan.direction)
-    metrics = {m: sum(r.metrics[m] for r in records) / len(records) for m in records[0].metrics}
-    chosen = [record.seed for record in records]
     origin = {"source": "study", "study": name, "task": task.name, "seed": plan.seed, "steps": plan.steps}
-    found = {"trial": best.number, "value": mean, "direction": plan.direction, "seeds": chosen}
-    config = OptimizerConfig.from_dict({**best.record.config.to_dict(), "provenance": {**origin, **found}})
+    found = {"trial": best.number, "value": best.value, "direction": plan.direction, "seeds": best.seeds}
+    config = OptimizerConfig.from_dict({**best.config.to_dict(), "provenance": {**origin, **found}})
     return Result(
         name,
         task.name,
         config,
-        mean,
-        statistics.stdev(values),
-        chosen,
-        metrics,
+        best.value,
+        best.std,
+        best.seeds,
+        best.metrics,
         loop.trials,
         len(loop.trials) + loop.other_runs,
         time.perf_counter() - began,
@@ -523,25 +497,17 @@ class _Loop:
             if trial.record.state == "complete":
                 first = best.setdefault(trial.optimizer, trial)
                 best[trial.optimizer] = min(first, trial, key=lambda t: t.record.value)
-        found = [Standing(o, trial, r) for (o, trial), r in zip(best.items(), self._again(best.values()), strict=True)]
-        found.sort(key=lambda standing: standing.mean)
+        found = sorted(self._again(best.values()), key=lambda standing: standing.mean)
         if not found or not math.isfinite(found[0].mean):
             raise self._hopeless(bool(found))
         return found
 
-    def _again(self, trials: Iterable[Trial]) -> list[list[TrialRecord]]:
+    def _again(self, trials: Iterable[Trial]) -> list[Standing]:
         """Train the configs of trials on the fresh seeds, the same for all."""
-        fresh = [seeds.derive(self.plan.seed, seeds.CONFIRMATION, i) for i in range(CONFIRMATIONS)]
-        futures = [
-            [
-                self.executor.submit(Job(f"confirm {t.number} {i}", t.record.config, seed, self.plan.steps))
-                for i, seed in enumerate(fresh)
-            ]
-            for t in trials
-        ]
-        records = [[future.result() for future in row] for row in futures]
-        self.other_runs += sum(len(row) for row in records)
-        return records
+        configs = [(trial.number, trial.record.config) for trial in trials]
+        found = on_fresh_seeds(self.executor, configs, self.plan.seed, self.plan.steps, self.plan.direction)
+        self.other_runs += sum(len(standing.records) for standing in found)
+        return found
 
     def _hopeless(self, trained: bool) -> StudyError:
         where = "on a fresh seed" if trained else "in its trial"
@@ -552,17 +518,14 @@ class _Loop:
             "config was kept: give it more --trials, or other rules with --optimizer"
         )
 
-    def confirm(self) -> tuple[Trial, list[TrialRecord]]:
+    def confirm(self) -> Standing:
         """Train the best few on fresh seeds, the same for all; the lowest mean wins.
 
         Where each of them diverges on one of the seeds, the next few have their turn. StudyError where none is left.
         """
         ranked = sorted((t for t in self.trials if t.record.state == "complete"), key=lambda t: t.record.value)
         for first in range(0, len(ranked), CANDIDATES):
-            candidates = ranked[first : first + CANDIDATES]
-            records = self._again(candidates)
-            totals = [sum(record.value for record in row) for row in records]
-            best = min(range(len(candidates)), key=totals.__getitem__)
-            if math.isfinite(totals[best]):
-                return candidates[best], records[best]
+            best = min(self._again(ranked[first : first + CANDIDATES]), key=lambda standing: standing.mean)
+            if math.isfinite(best.mean):
+                return best
         raise self._hopeless(bool(ranked))

@@ -18,6 +18,7 @@ import optadvisor as oa
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES, InputError
 from optadvisor.studies import seeds, storage, study
+from optadvisor.studies.confirming import CONFIRMATIONS
 from optadvisor.studies.executors.threads import Threads
 from optadvisor.studies.study import Plan, Result, StudyError
 from optadvisor.studies.tasks import registry
@@ -106,7 +107,7 @@ def test_a_study_has_exactly_its_trials(kept: Any):
     result = run(kept)
     assert [trial.number for trial in result.trials] == list(range(40))
     assert {trial.optimizer for trial in result.trials} == set(PLAN.optimizers)
-    assert result.runs == 40 + study.CANDIDATES * study.CONFIRMATIONS
+    assert result.runs == 40 + study.CANDIDATES * CONFIRMATIONS
     assert result.best.hyperparameters["lr"] == pytest.approx(0.01, rel=0.3)
     data = result.to_dict()
     assert (data["trials"], data["runs"]) == (40, 55)
@@ -138,7 +139,7 @@ def test_confirmation_is_on_fresh_seeds_the_same_for_all_candidates(kept: Any):
     result = run(kept, train=train)
     searched = {trial.record.seed for trial in result.trials}
     assert len(searched) == 40
-    assert len(set(result.seeds)) == study.CONFIRMATIONS
+    assert len(set(result.seeds)) == CONFIRMATIONS
     assert not searched & set(result.seeds)
     assert Counter(train.seeds[40:]) == dict.fromkeys(result.seeds, study.CANDIDATES)
 

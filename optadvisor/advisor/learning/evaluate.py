@@ -119,7 +119,7 @@ def _answer(judge: Judge, view: Knowledge, i: int, trials: int | None = None, ks
 def _possible(judge: Judge, i: int, config: OptimizerConfig) -> bool:
     """Whether the task can run the config: an advice for the profile may name what this task has no part for."""
     task = registry.get(judge.data.names[i])
-    return task.refuses(config.optimizer) is None and (config.batch == "mini" or bool(task.problem.samples))
+    return task.refuses(config.optimizer, config.batch) is None
 
 
 def _baselines(report: Report, judge: Judge, views: Mapping[str, Knowledge]) -> None:
