@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from optadvisor import tuning
+from optadvisor.advisor import knowledge
 from optadvisor.advisor import rates as inference
 from optadvisor.advisor.arrays import Array
+from optadvisor.advisor.knowledge import Knowledge
 from optadvisor.advisor.learning import rates as learning
 from optadvisor.advisor.learning.dataset import Dataset
 from optadvisor.advisor.rates import Rates
 from optadvisor.profile import TaskProfile
 from optadvisor.studies.outcomes import Sheet
-from optadvisor.studies.study import BACK_OFF
+from optadvisor.studies.study import BACK_OFF, Plan
+from optadvisor.studies.tasks import registry
 
 SHEET = Sheet(rules=("sgd", "momentum", "adam", "adamw"))
 # log10 of the best lr of a short training, less the ladder's centre, and what a decade of steps beyond 50 adds to it.
@@ -139,6 +145,28 @@ def test_the_arrays_are_read_without_numpy(arrays: dict[str, np.ndarray], fitted
     script = "import sys, optadvisor.advisor.rates; print('numpy' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "False"
+
+
+def test_a_study_starts_its_range_test_with_what_was_learned(fitted: Rates, monkeypatch: pytest.MonkeyPatch):
+    task = registry.get("clicks-two-tower")
+    asked: dict[str, Any] = {
+        **dict.fromkeys(
+            ("sampler", "pruner", "ranges", "fixed", "objectives", "target", "direction", "seed", "trials")
+        ),
+        "optimizers": ("hybrid", "adamw", "lion"),
+        "steps": 500,
+        "range_test": True,
+        "allocation": "equal",
+    }
+    known = Knowledge([], [])
+    monkeypatch.setattr(knowledge, "load", lambda: known)
+    assert tuning._plan(task, asked).back_off == {}
+    vars(known)["rates"] = fitted
+    plan = tuning._plan(task, asked)
+    wanted = fitted.back_off("adamw", replace(task.profile, steps=500))
+    assert plan.back_off == {"hybrid": {"dense.lr": wanted}, "adamw": {"lr": wanted}}
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert tuning._plan(task, {**asked, "range_test": False}).back_off == {}
 
 
 def test_an_unknown_profile_counts_as_a_typical_one(fitted: Rates):
