@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from optadvisor.advisor import guide, settings
+from optadvisor.advisor import guide, knowledge, settings
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_count
@@ -301,7 +301,23 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     spaces = plan.spaces()  # refuses ranges and fixed values that no rule has
     decision = guide.decide(task.profile)
     starts = {name: space.encode(settings.make(name, task.profile, decision)) for name, space in spaces.items()}
-    return Plan(**{**vars(plan), "starts": starts})
+    back_off = _back_off(task, plan, spaces) if plan.range_test else {}
+    return Plan(**{**vars(plan), "starts": starts, "back_off": back_off})
+
+
+def _back_off(task: Task, plan: Plan, spaces: Mapping[str, Space]) -> dict[str, dict[str, float]]:
+    """What was learned of the step from a range test to a whole training, for each learning rate that is searched."""
+    rates = knowledge.load().rates
+    if rates is None:
+        return {}
+    profile = replace(task.profile, steps=plan.steps)
+    found: dict[str, dict[str, float]] = {}
+    for name, space in spaces.items():
+        for axis, role, hyperparameter, _ in space.axes():
+            factor = rates.back_off(space.parts[role], profile) if hyperparameter.name == "lr" else None
+            if factor is not None:
+                found.setdefault(name, {})[axis] = factor
+    return found
 
 
 def _known(what: str, name: str | None, known: Iterable[str]) -> str | None:

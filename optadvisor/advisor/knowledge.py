@@ -17,6 +17,7 @@ from typing import Any
 
 from optadvisor.advisor.arrays import Array, read_npz
 from optadvisor.advisor.features import Scales
+from optadvisor.advisor.rates import Rates
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
 from optadvisor.kernels.rules import RULES
 from optadvisor.kernels.schedules import WARMS_UP, Schedule
@@ -115,6 +116,11 @@ class Knowledge:
         """The knowledge without the rows of some families, and without what rests on some sources (published.SOURCES)."""
         rows = [row for row in self.rows if row.family not in families and row.source not in sources]
         return replace(self, rows=rows, left_out=self.left_out | frozenset(sources))
+
+    @functools.cached_property
+    def rates(self) -> Rates | None:
+        """The laws of learning rates, where the arrays have them."""
+        return Rates.from_arrays(self.models)
 
     @functools.cached_property
     def of(self) -> dict[str, list[int]]:

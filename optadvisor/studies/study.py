@@ -25,7 +25,7 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
-from optadvisor.studies import searching, seeds
+from optadvisor.studies import ladder, searching, seeds
 from optadvisor.studies import space as space_module
 from optadvisor.studies.confirming import Standing, on_fresh_seeds
 from optadvisor.studies.database import Patience
@@ -42,8 +42,8 @@ OBJECTIVES = ("value", "steps", "memory")
 SLOW = 1.0  # seconds of a training from which on its end is progress; faster ones are shown a wave at a time
 
 # The learning-rate range test: so many rates over the whole range, so many steps each. The rate with the lowest value
-# after a short training is too high for a long one; the factors are those that a first experiment on 92 small tasks
-# found best, for rules that scale each parameter's step and for those that do not.
+# after a short training is too high for a long one. Where the plan brings no factor for it, these are used, which a first
+# experiment on 92 small tasks found best for rules that scale each parameter's step and for those that do not.
 LADDER, LADDER_STEPS = 8, 50
 BACK_OFF = {True: 0.3, False: 0.6}
 
@@ -60,7 +60,8 @@ class Plan:
     hybrid: the rules of a hybrid's groups by role. objectives: what is minimised, the value first; target: the value
     that the objective "steps" counts the steps to. wave: trials of one rule asked for before any of them is told.
     allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end. direction:
-    the person's; inside, and in the storage, lower is better, and `target` alone is as the person gave it.
+    the person's; inside, and in the storage, lower is better, and `target` alone is as the person gave it. back_off:
+    optimizer -> axis of its space -> what multiplies the rate where the range test's values are lowest.
     """
 
     task: str
@@ -80,6 +81,7 @@ class Plan:
     wave: int = WAVE
     allocation: str = HALVING
     direction: str = MINIMIZE
+    back_off: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         lists = {"optimizers": list(self.optimizers), "objectives": list(self.objectives)}
@@ -330,14 +332,23 @@ class _Loop:
         for (optimizer, name), (rates, climbs) in futures.items():
             values = [climb.result().value for climb in climbs]
             self.other_runs += len(values)
-            if not math.isfinite(min(values)):
+            rate = self._centre_of(optimizer, name, rates, values)
+            if rate is None:
                 continue  # every rate diverges: the range says as much as the test
-            space = self._spaces[optimizer]
-            rule = rules.get(next(space.parts[role] for axis, role, _, _ in space.axes() if axis == name))
-            rate = rates[values.index(min(values))] * BACK_OFF[rule.adaptive]
-            self._spaces[optimizer] = space.centred({name: rate})
+            self._spaces[optimizer] = self._spaces[optimizer].centred({name: rate})
             if optimizer in self._starts:
                 self._starts[optimizer] = {**self._starts[optimizer], name: rate}
+
+    def _centre_of(self, optimizer: str, name: str, rates: list[float], values: list[float]) -> float | None:
+        """What a range test of one axis says of the learning rate for a whole training."""
+        factor, found = self.plan.back_off.get(optimizer, {}).get(name), ladder.lowest(rates, values)
+        if factor is not None and found is not None:
+            return found * factor
+        if not math.isfinite(min(values)):
+            return None
+        space = self._spaces[optimizer]
+        rule = rules.get(next(space.parts[role] for axis, role, _, _ in space.axes() if axis == name))
+        return rates[values.index(min(values))] * BACK_OFF[rule.adaptive]
 
     def _climb(self, space: Space, point: dict[str, float], name: str) -> Future[TrialRecord]:
         steps = min(LADDER_STEPS, self.plan.steps or LADDER_STEPS)
