@@ -17,10 +17,10 @@ from optadvisor.profile import TaskProfile
 from optadvisor.studies import ladder
 
 NAMES = ("steps", "parameters", "batch_size", "samples")  # of the profile, as log10; what is unknown counts as typical
-# Without a law: today's factors on the best rate of a range test, for rules that scale each parameter's step and for
-# those that do not; the interval is a decade, which holds most of what the table has.
+# Without a law: a study's fixed factors on the best rate of a range test, for rules that scale each parameter's step and
+# for those that do not. Within 0.8 decades of that lies the best rate of 87% of 1,281 pairs of a task and a rule.
 BACK_OFF = {True: 0.3, False: 0.6}
-UNCERTAIN = 10.0**0.5
+UNCERTAIN = 10.0**0.8
 KEYS = ("rates.rules", "rates.profile", "rates.ladder", "rates.features")
 
 
@@ -106,7 +106,7 @@ class Rates:
             below = rates[0] * _factor(rule)
             guess = self.predict(rule, profile)
             if guess is None or guess.lr > below:
-                return Rate(below, below / UNCERTAIN**2, rates[0])
+                return Rate(below, below / UNCERTAIN, rates[0])
             return Rate(guess.lr, guess.low, min(guess.high, rates[0]))
         if law is None:
             lr = rates[_best(values)] * _factor(rule)
