@@ -50,7 +50,7 @@ class Report:
     data: Dataset
     lines: dict[str, Line] = field(default_factory=dict)
     defaults: dict[str, Estimate] = field(default_factory=dict)
-    share_closed: Estimate | None = None
+    closed: dict[str, Estimate] = field(default_factory=dict)
     matched: dict[int, int | None] = field(default_factory=dict)
     list_matched: dict[int, int | None] = field(default_factory=dict)
     confidence: list[tuple[str, str, float, bool]] = field(default_factory=list)
@@ -196,8 +196,8 @@ def _within(config: OptimizerConfig, ranges: Mapping[str, tuple[float, float]]) 
 
 
 def _share(report: Report, views: Mapping[str, Knowledge]) -> None:
-    """Of the way from the best constant rule to the best rule of each task, both at the library's defaults, how much
-    choosing the rule by outcomes on similar tasks goes."""
+    """Of the way from the best constant rule to the best rule of each task, both at the library's defaults: how much of
+    it the first config goes, and how much choosing only the rule by outcomes on similar tasks, still at its default."""
     data = report.data
     constant, oracle, ours = [], [], []
     dense = [r for r, rule in enumerate(data.rules) if rule not in ("ftrl", HYBRID)]
@@ -219,8 +219,9 @@ def _share(report: Report, views: Mapping[str, Knowledge]) -> None:
         ours.append(float(data.regrets[i, chosen, 0].mean()))
         oracle.append(best_of(data.regrets[i, fitting, 0], [len(fitting)])[0])
     gap = np.array(constant) - np.array(oracle)
-    gained = np.array(constant) - np.array(ours)
-    report.share_closed = _ratio(gained, gap, data.families)
+    first = {name: report.lines[name].regrets[:, 0] for name in ("recommend", "learned list")}
+    for name, regrets in {**first, "the rule alone, at its default": np.array(ours)}.items():
+        report.closed[name] = _ratio(np.array(constant) - regrets, gap, data.families)
 
 
 def _ratio(above: Floats, below: Floats, families: Sequence[str], seed: int = 0) -> Estimate:
