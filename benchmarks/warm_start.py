@@ -8,10 +8,10 @@ cold    `oa.tune` with warm=False: the advised config of each rule, then TPE in 
 tpe     TPE from scratch: one study whose first parameter is the rule and whose others are that rule's
 random  random search in all of the space
 
-The incumbent after n trials is the trial with the lowest value of the first n, each trial on one seed of its own; what it
-is worth is its mean over 8 fresh seeds, the same for all sides. Regret: 0 is the best such mean of the task, 1 the
-median random trial. A side has reached a quality where the mean regret of its studies (several seeds) has come down to
-it. Intervals are bootstraps over tasks.
+After n trials each side has what `tune` would keep of them: the 3 lowest trials, each on one seed of its own, are
+confirmed on 5 fresh seeds, and the lowest mean is taken; what it is worth is its mean over 8 further seeds, the same for all
+sides. Regret: 0 is the best such mean of the task, 1 the median random trial. A side has reached a quality where the mean
+regret of its studies (several seeds) has come down to it. Intervals are bootstraps over tasks.
 """
 
 # ruff: noqa: T201
@@ -43,6 +43,7 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.studies import seeds
 from optadvisor.studies.plan import WAVE
 from optadvisor.studies.space import Space
+from optadvisor.studies.study import CANDIDATES, CONFIRMATIONS
 from optadvisor.studies.tasks import registry
 from optadvisor.studies.tasks.builtin import BuiltinTask
 
@@ -100,23 +101,33 @@ SIDES: dict[str, Callable[[BuiltinTask, int, int, Knowledge], Trials]] = {
 
 
 def curve(name: str, side: str, seed: int, trials: int, table: Path | None) -> tuple[list[float], list[float]]:
-    """What the incumbent after each trial is worth, and the values of the trials."""
+    """What is kept after each trial is worth, and the values of the trials."""
     import warnings
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     task = registry.get(name)
     found = SIDES[side](task, trials, seed, known(table))
+    confirmed: dict[int, float] = {}
     worth: dict[int, float] = {}
-    best, curve = 0, []
-    for number, (config, value) in enumerate(found):
-        if number == 0 or value < found[best][1]:
-            best = number
+    curve = []
+    for count in range(1, len(found) + 1):
+        lowest = sorted(range(count), key=lambda i: found[i][1])[:CANDIDATES]
+        for i in lowest:
+            if i not in confirmed:
+                confirmed[i] = mean(task, found[i][0], seed, CONFIRMATIONS)
+        best = min(lowest, key=confirmed.__getitem__)
         if best not in worth:
-            fresh = [task.train(found[best][0], seeds.derive(10**6, seeds.CONFIRMATION, i)) for i in range(JUDGES)]
-            worth[best] = statistics.fmean(record.value for record in fresh)
+            worth[best] = mean(task, found[best][0], 10**6, JUDGES)
         curve.append(worth[best])
     return curve, [value for _, value in found]
+
+
+def mean(task: BuiltinTask, config: OptimizerConfig, seed: int, count: int) -> float:
+    """The mean value of a config over fresh seeds."""
+    return statistics.fmean(
+        task.train(config, seeds.derive(seed, seeds.CONFIRMATION, i)).value for i in range(count)
+    )
 
 
 def known(table: Path | None) -> Knowledge:

@@ -252,7 +252,7 @@ def test_a_full_disk(run, monkeypatch: pytest.MonkeyPatch, error: Exception, rea
 def test_help_has_every_option_and_an_example(run):
     done = run("tune", "--help")
     assert done.code == 0
-    options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test"
+    options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test cold"
     for option in (*options.split(), "resume", "quiet", "format", "executor", "scheduler"):
         assert f"--{option}" in done.out
     assert "Example: optadvisor tune" in done.out
@@ -277,7 +277,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_options_of_the_search_are_passed_on(run, asked: list[dict[str, Any]]):
     options = "--sampler qmc --pruner median --set lr=1e-4..1e-1 --set dense.lr=.5..2 --fix weight_decay=0.1"
-    more = "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test"
+    more = "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test --cold"
     run("tune", "digits-mlp", *options.split(), *more.split(), "--timeout", "0.5").refused("enough")
     wanted = {
         "sampler": "qmc",
@@ -287,6 +287,7 @@ def test_options_of_the_search_are_passed_on(run, asked: list[dict[str, Any]]):
         "objectives": ("steps", "memory"),
         "target": -0.5,
         "range_test": True,
+        "warm": False,
         "timeout": 0.5,
     }
     assert {name: asked[0][name] for name in wanted} == wanted
