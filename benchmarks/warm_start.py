@@ -125,9 +125,7 @@ def curve(name: str, side: str, seed: int, trials: int, table: Path | None) -> t
 
 def mean(task: BuiltinTask, config: OptimizerConfig, seed: int, count: int) -> float:
     """The mean value of a config over fresh seeds."""
-    return statistics.fmean(
-        task.train(config, seeds.derive(seed, seeds.CONFIRMATION, i)).value for i in range(count)
-    )
+    return statistics.fmean(task.train(config, seeds.derive(seed, seeds.CONFIRMATION, i)).value for i in range(count))
 
 
 def known(table: Path | None) -> Knowledge:

@@ -225,7 +225,8 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     if asked["warm"] is False:
         return plan
     # Whether a function of one's own follows the schedule of its config is not known.
-    return warming.warmed(plan, task.profile, knowledge.load(), scheduled=not isinstance(task, FunctionTask))
+    scheduled = not isinstance(task, FunctionTask)
+    return warming.warmed(plan, task.profile, knowledge.load(), scheduled, bool(asked["optimizers"]))
 
 
 def _known(what: str, name: str | None, known: Iterable[str]) -> str | None:

@@ -20,12 +20,14 @@ RACED = 4  # of each rule in a race of all rules
 # learned is about other tasks than this one, and the guide knows better. With one row a family, tasks of families that
 # were left out have 1.0 to 2.8; a profile that says nothing 0.4, a ResNet-50 of 90,000 steps 0.1.
 NEAREST, NEAR = 8, 0.5
+Start = tuple[str, dict[str, Any]]
 
 
-def warmed(plan: Plan, profile: TaskProfile, knowledge: Knowledge, scheduled: bool) -> Plan:
+def warmed(plan: Plan, profile: TaskProfile, knowledge: Knowledge, scheduled: bool, asked: bool = False) -> Plan:
     """The plan with what was learned on tasks like this one; as it is where nothing was.
 
-    scheduled: whether the task trains with the schedule of a config. What the person gave a range or fixed stays so.
+    scheduled: whether the task trains with the schedule of a config. asked: whether the person named the optimizers. What
+    the person gave a range or fixed stays so.
     """
     profile = replace(profile, steps=plan.steps or profile.steps)
     if sum(weight for _, weight in lists.weights(knowledge, profile)[:NEAREST]) < NEAR:
@@ -46,7 +48,23 @@ def warmed(plan: Plan, profile: TaskProfile, knowledge: Knowledge, scheduled: bo
     if plan.allocation == EQUAL:
         each = min(RACED, plan.trials // len(plan.optimizers), *(len(own.get(name, ())) for name in plan.optimizers))
         return replace(warm, first=tuple(own[name][i] for i in range(each) for name in plan.optimizers))
-    return replace(warm, first=tuple(_starts(known, profile, min(LIST, plan.trials), spaces)))
+    first = _starts(known, profile, min(LIST, plan.trials), spaces)
+    return replace(warm, first=tuple(_complete(first, warm, asked)))
+
+
+def _complete(first: list[Start], plan: Plan, asked: bool) -> list[Start]:
+    """The list with the start of every rule that is not in it, as far as the budget goes.
+
+    asked: the person named the rules; then the end of the list makes way for one that would have no trial.
+    """
+    for kept in range(len(first), 0, -1):
+        names = {name for name, _ in first[:kept]}
+        missing = [(name, plan.starts[name]) for name in plan.optimizers if name in plan.starts and name not in names]
+        if kept + len(missing) <= plan.trials:
+            return [*first[:kept], *missing]
+        if not asked:
+            break
+    return first
 
 
 def _fitting(knowledge: Knowledge, given: Mapping[str, Space], scheduled: bool) -> Knowledge:
@@ -93,9 +111,7 @@ def _at_home(space: Space, known: Knowledge) -> Space:
     return replace(space.holding(rates), schedules=tuple(dict.fromkeys(candidate.schedule for candidate in own)))
 
 
-def _ranges(
-    known: Knowledge, profile: TaskProfile, space: Space, range_test: bool
-) -> dict[str, tuple[float, float]]:
+def _ranges(known: Knowledge, profile: TaskProfile, space: Space, range_test: bool) -> dict[str, tuple[float, float]]:
     """The learned ranges of the axes that are searched and that neither the person nor the range test sets."""
     set_already = _ranged(space)
     axes = {name: axis for name, _, _, axis in space.axes()}
@@ -110,11 +126,9 @@ def _ranges(
     return found
 
 
-def _starts(
-    known: Knowledge, profile: TaskProfile, count: int, spaces: Mapping[str, Space]
-) -> list[tuple[str, dict[str, Any]]]:
+def _starts(known: Knowledge, profile: TaskProfile, count: int, spaces: Mapping[str, Space]) -> list[Start]:
     """The learned list as points of the spaces, without those that a fixed value makes equal."""
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: list[Start] = []
     for number in lists.ordered(known, profile, count, spaces):
         candidate = known.candidates[number]
         start = (candidate.optimizer, spaces[candidate.optimizer].encode(_config(candidate)))

@@ -42,7 +42,9 @@ READS = (2, FORMAT)  # a study of format 2 has no learned start: it goes on with
 CANDIDATES = 3  # configs that are confirmed
 CONFIRMATIONS = 5  # fresh seeds for each
 OBJECTIVES = ("value", "steps", "memory")
-NARROW = 0.5  # share of the trials after the learned list that are drawn from the learned ranges, before all of the space
+NARROW = (
+    0.5  # share of the trials after the learned list that are drawn from the learned ranges, before all of the space
+)
 LEADING = 4  # rules that go on after the learned list
 SLOW = 1.0  # seconds of a training from which on its end is progress; faster ones are shown a wave at a time
 
