@@ -60,9 +60,13 @@ def held_out(count: int) -> list[str]:
 
 
 def tuned(task: BuiltinTask, trials: int, seed: int, warm: bool, known: Knowledge) -> Trials:
-    with tempfile.TemporaryDirectory() as home, mock.patch.dict(os.environ, OPTADVISOR_HOME=home):
-        with mock.patch.object(knowledge, "load", lambda: known.without(task.family.name)):
-            result = oa.tune(task, trials=trials, seed=seed, warm=None if warm else False, jobs=1)
+    learned = known.without(task.family.name)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        mock.patch.dict(os.environ, OPTADVISOR_HOME=home),
+        mock.patch.object(knowledge, "load", return_value=learned),
+    ):
+        result = oa.tune(task, trials=trials, seed=seed, warm=None if warm else False, jobs=1)
     return [(trial.record.config, trial.record.value) for trial in result.trials]
 
 
