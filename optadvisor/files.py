@@ -51,14 +51,14 @@ def writable_folder(folder: Path, remedy: str = HOME_REMEDY) -> Path:
         raise _unwritable(folder, error, remedy) from None
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, remedy: str = HOME_REMEDY) -> None:
     """InputError where `folder` could not be made or written in. Makes nothing."""
     try:
         there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
-        raise _unwritable(folder, error, HOME_REMEDY) from None
+        raise _unwritable(folder, error, remedy) from None
 
 
 def _unwritable(folder: Path, error: OSError, remedy: str) -> InputError:

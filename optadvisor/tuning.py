@@ -1,31 +1,36 @@
-"""`tune`: a study of a task, ordered and started by the advice."""
+"""`tune`: a study of a task, ordered and started by the advice. `race`: given configs on the same seeds."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import numbers
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from optadvisor import warming
 from optadvisor.advisor import guide, knowledge, settings
-from optadvisor.config import HYBRID
+from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.quantities import parse_count
 from optadvisor.studies import results, searching, study
 from optadvisor.studies import storage as storages
+from optadvisor.studies.confirming import CONFIRMATIONS, on_fresh_seeds
 from optadvisor.studies.executors import Executor, places, processes
 from optadvisor.studies.executors.dask import Dask
+from optadvisor.studies.executors.job import rates
 from optadvisor.studies.executors.processes import Processes
 from optadvisor.studies.executors.threads import InTurn, Threads, cores
 from optadvisor.studies.executors.workers import shared
 from optadvisor.studies.plan import EQUAL, HALVING
 from optadvisor.studies.space import Space
-from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result
+from optadvisor.studies.study import OBJECTIVES, Plan, Progress, Result, StudyError, Trial
 from optadvisor.studies.tasks import Task, function, registry
 from optadvisor.studies.tasks.builtin import BuiltinTask
 from optadvisor.studies.tasks.function import FunctionTask
+from optadvisor.studies.tasks.task import MINIMIZE, TrialRecord
 
 TRIALS = 50
 
@@ -130,14 +135,87 @@ def tune(
             local = local_executor(found, slots, timeout) if slots else None
             options = {} if timeout is None else {"timeout": timeout}
             doer: Executor = stack.enter_context(shared(kept, name, found.name, local, slots, options))
-        elif where == places.LOCAL and isinstance(found, FunctionTask) and found.here and checked["jobs"] in (None, 1):
-            doer = InTurn(found)
         else:
             doer = far or local_executor(found, checked["jobs"], timeout)
         result = study.run(found, plan, name, kept, doer, progress)
         if plan.allocation == HALVING:  # a race compares; it does not take the place of what was tuned
             results.save(result)
         return result
+
+
+def race(
+    task: str | Callable[..., Any] | Task,
+    configs: Iterable[OptimizerConfig],
+    *,
+    seeds: int = CONFIRMATIONS,
+    seed: int = 0,
+    steps: int | None = None,
+    jobs: int | None = None,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Train the configs as they are, without a search, each with the same fresh seeds.
+
+    `Result.standings` has them, the best mean first, `Standing.number` the place among `configs`. A config that diverges
+    is a result. seeds: how many trainings of each; seed: what they follow from. task, steps, jobs, timeout: as `tune`
+    takes them; progress: as well, with every training as a trial. Nothing is kept: after an interruption a race starts
+    anew.
+
+    Errors: InputError before any work starts, for a config that the task cannot be trained with too; TrialError where a
+    function of your own raises what is no divergence; StudyError where every config diverges.
+    """
+    found, numbered = resolve(task), list(enumerate(configs))
+    if not numbered:
+        raise InputError("a race needs configs: give at least one")
+    for number, config in numbered:
+        reason = found.refuses(config.optimizer, config.batch)
+        if reason:
+            raise InputError(f"task {found.name} cannot be trained with config {number} ({rates(config)}): {reason}")
+    _check_timeout(found, timeout, places.LOCAL)
+    count, seed = parse_count(seeds, "seeds", 2), parse_count(seed, "seed", 0)
+    slots = None if jobs is None else parse_count(jobs, "jobs")
+    length = found.steps if steps is None else parse_count(steps, "steps")
+    _check_length(found, length)
+    direction = found.direction if isinstance(found, FunctionTask) else MINIMIZE
+    began, done = time.perf_counter(), list[Trial]()
+
+    def ended(number: int, record: TrialRecord) -> None:
+        done.append(Trial(number, record.config.optimizer, record, direction))
+        if progress:
+            progress(done, count * len(numbered))
+
+    executor = local_executor(found, slots, timeout)
+    try:
+        standings = on_fresh_seeds(executor, numbered, seed, length, direction, count, ended, "race")
+    finally:
+        executor.close()
+    standings.sort(key=lambda standing: standing.mean)
+    best = standings[0]
+    if not math.isfinite(best.mean):
+        last = next((trial.record.message for trial in reversed(done) if trial.record.message), "")
+        raise StudyError(
+            f"{found.name}: each of the {len(standings)} configs diverged or failed on a fresh seed"
+            f"{last and f' ({last})'}: try lower learning rates"
+        )
+    origin = {"task": found.name, "seed": seed, "steps": length}
+    outcome = {"value": best.value, "direction": direction, "seeds": best.seeds}
+    provenance = {**best.config.provenance, "race": {**origin, **outcome}}
+    return Result(
+        None,
+        found.name,
+        replace(best.config, provenance=provenance),
+        best.value,
+        best.std,
+        best.seeds,
+        best.metrics,
+        [],
+        len(done),
+        time.perf_counter() - began,
+        seed,
+        standings=standings,
+        metric=found.metric,
+        direction=direction,
+    )
 
 
 def contestants(task: str | Callable[..., Any] | Task, optimizers: Iterable[str] = ()) -> tuple[str, ...]:
@@ -158,10 +236,15 @@ def resolve(task: str | Callable[..., Any] | Task) -> Task:
 
 
 def local_executor(task: Task | None, jobs: int | None, timeout: float | None = None) -> Executor:
-    """Does the trainings of a task, or of those that the jobs name, in this process or in children of it, by default
-    one a core."""
-    if isinstance(task, FunctionTask) and not task.here:
-        return Processes(task, jobs, timeout)
+    """Does the trainings of a task, or of those that the jobs name, in this process or in children of it.
+
+    jobs: at once, as `default_jobs` says where it is None.
+    """
+    if isinstance(task, FunctionTask):
+        if not task.here:
+            return Processes(task, jobs, timeout)
+        if jobs in (None, 1):
+            return InTurn(task)
     return Threads(task, jobs or default_jobs(task))
 
 
@@ -196,14 +279,16 @@ def _check_timeout(task: Task, timeout: object, where: str) -> None:
 
 def _check_steps(task: Task, plan: Plan) -> None:
     """InputError where a function lacks its steps, or the range test cannot shorten a training."""
-    if not isinstance(task, FunctionTask):
-        return
-    if task.facts.needs_steps and plan.steps is None:
-        raise InputError(f"{task.name} has a parameter steps: give --steps, or write STEPS = 1000 in its file")
-    if plan.range_test and not task.facts.takes_steps:
+    _check_length(task, plan.steps)
+    if plan.range_test and isinstance(task, FunctionTask) and not task.facts.takes_steps:
         raise InputError(
             f"the range test trains for a few steps only: give {task.name} a parameter steps, or leave it out"
         )
+
+
+def _check_length(task: Task, steps: int | None) -> None:
+    if isinstance(task, FunctionTask) and task.facts.needs_steps and steps is None:
+        raise InputError(f"{task.name} has a parameter steps: give --steps, or write STEPS = 1000 in its file")
 
 
 def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
@@ -221,12 +306,28 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     spaces = plan.spaces()  # refuses ranges and fixed values that no rule has
     decision = guide.decide(task.profile)
     starts = {name: space.encode(settings.make(name, task.profile, decision)) for name, space in spaces.items()}
-    plan = Plan(**{**vars(plan), "starts": starts})
+    back_off = _back_off(task, plan, spaces) if plan.range_test else {}
+    plan = Plan(**{**vars(plan), "starts": starts, "back_off": back_off})
     if asked["warm"] is False:
         return plan
     # Whether a function of one's own follows the schedule of its config is not known.
     scheduled = not isinstance(task, FunctionTask)
     return warming.warmed(plan, task.profile, knowledge.load(), scheduled, bool(asked["optimizers"]))
+
+
+def _back_off(task: Task, plan: Plan, spaces: Mapping[str, Space]) -> dict[str, dict[str, float]]:
+    """What was learned of the step from a range test to a whole training, for each learning rate that is searched."""
+    rates = knowledge.load().rates
+    if rates is None:
+        return {}
+    profile = replace(task.profile, steps=plan.steps)
+    found: dict[str, dict[str, float]] = {}
+    for name, space in spaces.items():
+        for axis, role, hyperparameter, _ in space.axes():
+            factor = rates.back_off(space.parts[role], profile) if hyperparameter.name == "lr" else None
+            if factor is not None:
+                found.setdefault(name, {})[axis] = factor
+    return found
 
 
 def _known(what: str, name: str | None, known: Iterable[str]) -> str | None:

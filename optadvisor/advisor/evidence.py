@@ -18,6 +18,7 @@ from optadvisor.advisor.published import Outcome, Tuned
 from optadvisor.profile import TaskProfile
 from optadvisor.quantities import show_count
 
+PRIOR = 4.0  # tasks that the guide's prior counts as
 LIKE = 0.1  # a studied task that is less like the profile is no evidence for it
 
 
@@ -84,13 +85,18 @@ def like(profile: TaskProfile) -> Iterator[Result]:
             yield result
 
 
-def confidence(optimizer: str, prior: float, profile: TaskProfile) -> float:
-    """Probability that the optimizer is within noise of the best: the prior, weighted as 4 tasks, and published ties.
+def confidence(
+    optimizer: str, prior: float, profile: TaskProfile, learned: float | None = None, tasks: float = 0.0
+) -> float:
+    """Probability that the optimizer is within noise of the best: the mean of a Beta distribution of
 
-    The mean of a Beta distribution. The prior is the guide's and not calibrated on outcomes.
+    the guide's prior, weighted as PRIOR tasks, the published ties on tasks like it, one each, and what the classifier
+    says (`learned`), weighted as the `tasks` just like this one that the outcomes are worth.
     """
     ties = [result.ties for result in like(profile) if result.optimizer == published.kin(optimizer)]
-    return round((4 * prior + sum(ties)) / (4 + len(ties)), 2)
+    tasks = 0.0 if learned is None else tasks
+    found = PRIOR * prior + sum(ties) + tasks * (learned or 0.0)
+    return round(min(max(found / (PRIOR + len(ties) + tasks), 0.01), 0.99), 2)
 
 
 def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str, Any]]:

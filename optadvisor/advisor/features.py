@@ -29,16 +29,18 @@ class Scales:
 
     domain, architecture: another one (half for a kindred architecture). counts: a decade in the logarithm of samples
     and batch size; size: a decade of parameters or of steps. flag: one that differs. sparse: from dense to all zeros.
-    floor: how much a task counts however unlike in kind it is; the size always matters.
+    floor: how much a task counts however unlike in kind it is; the size always matters. beyond: a decade by which a
+    profile is larger or longer than everything that was studied.
     """
 
-    domain: float = 1.0
-    architecture: float = 1.0
+    domain: float = 2.0
+    architecture: float = 2.0
     counts: float = 0.3
     size: float = 0.7
     flag: float = 0.5
     sparse: float = 2.0
     floor: float = 0.1
+    beyond: float = 3.0
 
 
 def size(profile: TaskProfile) -> tuple[float, float]:
@@ -54,6 +56,11 @@ def size(profile: TaskProfile) -> tuple[float, float]:
 def size_distance(one: TaskProfile, other: TaskProfile, scales: Scales) -> float:
     """How far apart two tasks are in parameters and steps."""
     return scales.size * sum(abs(a - b) for a, b in zip(size(one), size(other), strict=True))
+
+
+def beyond(profile: TaskProfile, largest: tuple[float, float]) -> float:
+    """By how many decades a profile's parameters and steps exceed the largest ones that were studied (log10)."""
+    return sum(max(0.0, mine - most) for mine, most in zip(size(profile), largest, strict=True))
 
 
 def kind_distance(one: TaskProfile, other: TaskProfile, scales: Scales) -> float:

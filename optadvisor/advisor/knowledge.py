@@ -15,8 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from optadvisor.advisor import features
 from optadvisor.advisor.arrays import Array, read_npz
+from optadvisor.advisor.classifier import Classifier
 from optadvisor.advisor.features import Scales
+from optadvisor.advisor.rates import Rates
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
 from optadvisor.kernels.rules import RULES
 from optadvisor.kernels.schedules import WARMS_UP, Schedule
@@ -106,7 +109,7 @@ class Knowledge:
     candidates: Sequence[Candidate]
     rows: Sequence[Row]
     scales: Scales = field(default_factory=Scales)
-    guide_weight: float = 2.0
+    guide_weight: float = 0.5
     models: Mapping[str, Array] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
@@ -115,6 +118,25 @@ class Knowledge:
         """The knowledge without the rows of some families, and without what rests on some sources (published.SOURCES)."""
         rows = [row for row in self.rows if row.family not in families and row.source not in sources]
         return replace(self, rows=rows, left_out=self.left_out | frozenset(sources))
+
+    @functools.cached_property
+    def largest(self) -> tuple[float, float]:
+        """log10 of the most parameters and the most steps among the tasks studied here."""
+        sizes = [features.size(row.profile) for row in self.rows if row.source == STUDIED] or [(0.0, 0.0)]
+        return max(size[0] for size in sizes), max(size[1] for size in sizes)
+
+    @functools.cached_property
+    def rates(self) -> Rates | None:
+        """The laws of learning rates, where the arrays have them."""
+        return Rates.from_arrays(self.models)
+
+    @functools.cached_property
+    def classifier(self) -> Classifier | None:
+        """The chances of the rules, where the arrays have them."""
+        found = {
+            name.removeprefix("classifier."): made.flat for name, made in self.models.items() if "classifier." in name
+        }
+        return Classifier.from_arrays(found) if found else None
 
     @functools.cached_property
     def of(self) -> dict[str, list[int]]:

@@ -6,12 +6,13 @@ the one that lowers sum_i w_i * min over the list of regret_i the most. Pure Pyt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import mul, sub
 from typing import Any
 
 from optadvisor.advisor import features
-from optadvisor.advisor.knowledge import DRAWN, MISSING, STEPS, Knowledge
+from optadvisor.advisor.knowledge import DRAWN, MISSING, STEPS, STUDIED, Knowledge
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import TaskProfile
 
@@ -26,9 +27,15 @@ Column = Sequence[float]
 
 
 def weights(knowledge: Knowledge, profile: TaskProfile) -> list[tuple[int, float]]:
-    """(row, weight) of the rows that count for a profile, the heaviest first."""
+    """(row, weight) of the rows that count for a profile, the heaviest first.
+
+    Tasks that were studied here are small: they fade where the profile is beyond all of them, and the guide leads.
+    """
+    scales, largest = knowledge.scales, knowledge.largest
+    fade = math.exp(-scales.beyond * features.beyond(profile, largest))
     found = [
-        (i, row.worth * features.weight(profile, row.profile, knowledge.scales)) for i, row in enumerate(knowledge.rows)
+        (i, row.worth * features.weight(profile, row.profile, scales) * (fade if row.source == STUDIED else 1.0))
+        for i, row in enumerate(knowledge.rows)
     ]
     found.sort(key=lambda pair: -pair[1])
     return found[:ROWS]

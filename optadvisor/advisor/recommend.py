@@ -145,10 +145,11 @@ def _recommendation(
 ) -> Recommendation:
     name, config = pick.option.optimizer, pick.config
     near = evidence.studied(name, knowledge, ranking.weighed)
+    chances = knowledge.classifier.probabilities(profile, profile.trials) if knowledge.classifier else {}
     return Recommendation(
         place,
         name,
-        evidence.confidence(name, _prior(name, decision), profile),
+        evidence.confidence(name, prior(name, decision), profile, chances.get(name), ranking.rows),
         config,
         decision.reasons(name),
         [*_settings_evidence(config), *near, *evidence.cited(name, profile)],
@@ -191,7 +192,7 @@ def _disagreements(decision: Decision, ranking: Ranking) -> list[dict[str, Any]]
     ]
 
 
-def _prior(name: str, decision: Decision) -> float:
+def prior(name: str, decision: Decision) -> float:
     """The strongest prior among the rules that speak for the optimizer: they favour it, or decide and try it first."""
     leader = decision.leader
     first = [leader.prior] if leader and name == decision.order[0] else []

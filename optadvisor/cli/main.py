@@ -20,7 +20,7 @@ from optadvisor.kernels.errors import InputError, nearest
 COMMANDS = {
     "recommend": "Recommend an optimizer with settings, schedule and reasons.",
     "tune": "Search the best settings for a task in a real study.",
-    "compare": "Race the rules on a task under the same budget.",
+    "compare": "Race the rules on a task under the same budget, or the advised configs.",
     "learn": "What the advisor learns from: sampled tasks, and studies of your own.",
     "studies": "List, show, export or delete the studies that were kept.",
     "worker": "Train for a study on another machine, over their common database.",

@@ -198,19 +198,19 @@ def running(task: str, storage: str | None, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_of(quiet: bool) -> Iterator[Progress | None]:
-    """A bar on a terminal, now and then a line in a log, nothing if quiet."""
+def progress_of(quiet: bool, what: str = "trials") -> Iterator[Progress | None]:
+    """A bar on a terminal, now and then a line in a log, nothing if quiet. what: is counted."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        with _bar() as progress:
+        with _bar(what) as progress:
             yield progress
     else:
-        yield _lines()
+        yield _lines(what)
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(what: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -222,7 +222,7 @@ def _bar() -> Iterator[Progress]:
         TextColumn("{task.description}"),
     ]
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        job, rate = bar.add_task("starting", total=None), Rate()
+        job, rate = bar.add_task("starting", total=None), Rate(what)
 
         def progress(done: Sequence[Trial], planned: int) -> None:
             bar.update(job, total=planned, completed=len(done), description=f"{rate(len(done))}, {_best(done)}")
@@ -231,13 +231,13 @@ def _bar() -> Iterator[Progress]:
 
 
 class Rate:
-    """Trials a second since the first report."""
+    """Trials a second since the first report, or what else is counted."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
+    def __init__(self, what: str) -> None:
+        self._what, self._began = what, time.monotonic()
 
     def __call__(self, done: int) -> str:
-        return f"{self._speed(done):.3g} trials/s"
+        return f"{self._speed(done):.3g} {self._what}/s"
 
     def left(self, done: int, planned: int) -> str:
         seconds = round((planned - done) / max(self._speed(done), 1e-9))
@@ -247,15 +247,15 @@ class Rate:
         return done / max(time.monotonic() - self._began, 1e-9)
 
 
-def _lines() -> Progress:
-    last, rate = time.monotonic(), Rate()
+def _lines(what: str) -> Progress:
+    last, rate = time.monotonic(), Rate(what)
 
     def progress(done: Sequence[Trial], planned: int) -> None:
         nonlocal last
         if len(done) == planned or time.monotonic() - last >= LINE_EVERY:
             last = time.monotonic()
             left = f", {rate.left(len(done), planned)} left" if len(done) < planned else ""
-            click.echo(f"{len(done)} of {planned} trials, {rate(len(done))}, {_best(done)}{left}", err=True)
+            click.echo(f"{len(done)} of {planned} {what}, {rate(len(done))}, {_best(done)}{left}", err=True)
 
     return progress
 

@@ -13,7 +13,8 @@ from optadvisor.kernels.errors import InputError
 from optadvisor.studies.tasks.task import shown as as_counted
 
 if TYPE_CHECKING:
-    from optadvisor.studies.study import Standing, Trial
+    from optadvisor.studies.confirming import Standing
+    from optadvisor.studies.study import Trial
 
 SUFFIXES = (".png", ".svg")
 FEW = 12  # trials of a rule under which importances would be noise
@@ -100,9 +101,7 @@ def _bars(
         shown = [s for s in standings if math.isfinite(s.mean)]
         for i, standing in enumerate(reversed(shown)):
             axes.plot(standing.shown, [i] * len(standing.shown), ".", color=colours[standing.optimizer], alpha=0.5)
-            axes.plot(
-                [as_counted(standing.mean, standing.trial.direction)], [i], "D", color=colours[standing.optimizer]
-            )
+            axes.plot([standing.value], [i], "D", color=colours[standing.optimizer])
         axes.set_yticks(range(len(shown)), [s.optimizer for s in reversed(shown)])
         axes.set(xlabel=metric, title="best configs on fresh seeds")
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -27,8 +26,9 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.schedules import Schedule
-from optadvisor.studies import searching, seeds
+from optadvisor.studies import ladder, searching, seeds
 from optadvisor.studies import space as space_module
+from optadvisor.studies.confirming import Standing, on_fresh_seeds
 from optadvisor.studies.database import Patience
 from optadvisor.studies.executors import Executor, Job
 from optadvisor.studies.plan import EQUAL, HALVING, WAVE, waves
@@ -40,17 +40,15 @@ from optadvisor.studies.tasks.task import MINIMIZE, Task, TrialRecord, shown
 FORMAT = 3
 READS = (2, FORMAT)  # a study of format 2 has no learned start: it goes on without
 CANDIDATES = 3  # configs that are confirmed
-CONFIRMATIONS = 5  # fresh seeds for each
 OBJECTIVES = ("value", "steps", "memory")
 NARROW = (
     0.5  # share of the trials after the learned list that are drawn from the learned ranges, before all of the space
 )
-LEADING = 4  # rules that go on after the learned list
 SLOW = 1.0  # seconds of a training from which on its end is progress; faster ones are shown a wave at a time
 
 # The learning-rate range test: so many rates over the whole range, so many steps each. The rate with the lowest value
-# after a short training is too high for a long one; the factors are those that a first experiment on 92 small tasks
-# found best, for rules that scale each parameter's step and for those that do not.
+# after a short training is too high for a long one. Where the plan brings no factor for it, these are used, which a first
+# experiment on 92 small tasks found best for rules that scale each parameter's step and for those that do not.
 LADDER, LADDER_STEPS = 8, 50
 BACK_OFF = {True: 0.3, False: 0.6}
 
@@ -70,7 +68,8 @@ class Plan:
     hybrid: the rules of a hybrid's groups by role. objectives: what is minimised, the value first; target: the value
     that the objective "steps" counts the steps to. wave: trials of one rule asked for before any of them is told.
     allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end. direction:
-    the person's; inside, and in the storage, lower is better, and `target` alone is as the person gave it.
+    the person's; inside, and in the storage, lower is better, and `target` alone is as the person gave it. back_off:
+    optimizer -> axis of its space -> what multiplies the rate where the range test's values are lowest.
     """
 
     task: str
@@ -90,6 +89,7 @@ class Plan:
     wave: int = WAVE
     allocation: str = HALVING
     direction: str = MINIMIZE
+    back_off: dict[str, dict[str, float]] = field(default_factory=dict)
     first: tuple[tuple[str, dict[str, Any]], ...] = ()
     learned: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     schedules: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -179,37 +179,16 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How the best config of one rule did on the fresh seeds: its values there, lower is better, inf if it diverged."""
-
-    optimizer: str
-    trial: Trial
-    records: list[TrialRecord]
-
-    @property
-    def values(self) -> list[float]:
-        return [record.value for record in self.records]
-
-    @property
-    def shown(self) -> list[float]:
-        """The values as the person counts them."""
-        return [shown(value, self.trial.direction) for value in self.values]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.values) / len(self.values)
-
-
-@dataclass(frozen=True)
 class Result:
     """A finished study. best: the config whose mean over fresh seeds was best; runs: trials and all other runs.
 
-    value, and the values in `pareto`, are as the person counts them: higher is better where direction is "maximize".
+    A race of given configs has no study and no trials. value, and the values in `pareto`, are as the person counts
+    them: higher is better where direction is "maximize".
     pareto: with more than one objective, the trials that no other one beats in all of them, with their values.
-    standings: of a race of all rules, each rule's best config on the same fresh seeds, the best first.
+    standings: of a race, each rule's best config, or each given config, on the same fresh seeds, the best first.
     """
 
-    study: str
+    study: str | None
     task: str
     best: OptimizerConfig
     value: float
@@ -309,25 +288,21 @@ def run(
             if progress:
                 progress(loop.trials, plan.trials)
         standings = loop.confirm_each() if plan.allocation == EQUAL else []
-        best, records = (standings[0].trial, standings[0].records) if standings else loop.confirm()
+        best = standings[0] if standings else loop.confirm()
     finally:
         executor.close()
         loop.close()
-    values = [record.value for record in records]
-    mean = shown(sum(values) / len(values), plan.direction)
-    metrics = {m: sum(r.metrics[m] for r in records) / len(records) for m in records[0].metrics}
-    chosen = [record.seed for record in records]
     origin = {"source": "study", "study": name, "task": task.name, "seed": plan.seed, "steps": plan.steps}
-    found = {"trial": best.number, "value": mean, "direction": plan.direction, "seeds": chosen}
-    config = OptimizerConfig.from_dict({**best.record.config.to_dict(), "provenance": {**origin, **found}})
+    found = {"trial": best.number, "value": best.value, "direction": plan.direction, "seeds": best.seeds}
+    config = OptimizerConfig.from_dict({**best.config.to_dict(), "provenance": {**origin, **found}})
     return Result(
         name,
         task.name,
         config,
-        mean,
-        statistics.stdev(values),
-        chosen,
-        metrics,
+        best.value,
+        best.std,
+        best.seeds,
+        best.metrics,
         loop.trials,
         len(loop.trials) + loop.other_runs,
         time.perf_counter() - began,
@@ -394,17 +369,14 @@ class _Loop:
         return min((record.value for record in done), default=math.inf)
 
     def waves(self) -> Iterator[tuple[list[tuple[str, int]], list[dict[str, Any]]]]:
-        """Batches of (rule, number of trials), the first one with the points of the learned list.
-
-        After the list the budget is shared among the rules that led in it.
-        """
+        """Batches of (rule, number of trials), the first one with the points of the learned list."""
         plan = self.plan
-        rules = list(plan.optimizers)
         if plan.first:
             yield [(optimizer, 1) for optimizer, _ in plan.first], [point for _, point in plan.first]
-            if plan.allocation == HALVING:
-                rules = sorted(rules, key=self.best_value)[:LEADING]
         left = plan.trials - len(plan.first)
+        rules = plan.optimizers
+        if plan.first and plan.allocation == HALVING:  # what does not divide evenly goes to those that led in the list
+            rules = tuple(sorted(rules, key=self.best_value))
         for wave in waves(left, rules, self.best_value, plan.wave, plan.allocation):
             yield wave, []
 
@@ -421,14 +393,23 @@ class _Loop:
         for (optimizer, name), (rates, climbs) in futures.items():
             values = [climb.result().value for climb in climbs]
             self.other_runs += len(values)
-            if not math.isfinite(min(values)):
+            rate = self._centre_of(optimizer, name, rates, values)
+            if rate is None:
                 continue  # every rate diverges: the range says as much as the test
-            space = self._spaces[optimizer]
-            rule = rules.get(next(space.parts[role] for axis, role, _, _ in space.axes() if axis == name))
-            rate = rates[values.index(min(values))] * BACK_OFF[rule.adaptive]
-            self._spaces[optimizer] = space.centred({name: rate})
+            self._spaces[optimizer] = self._spaces[optimizer].centred({name: rate})
             if optimizer in self._starts:
                 self._starts[optimizer] = {**self._starts[optimizer], name: rate}
+
+    def _centre_of(self, optimizer: str, name: str, rates: list[float], values: list[float]) -> float | None:
+        """What a range test of one axis says of the learning rate for a whole training."""
+        factor, found = self.plan.back_off.get(optimizer, {}).get(name), ladder.lowest(rates, values)
+        if factor is not None and found is not None:
+            return found * factor
+        if not math.isfinite(min(values)):
+            return None
+        space = self._spaces[optimizer]
+        rule = rules.get(next(space.parts[role] for axis, role, _, _ in space.axes() if axis == name))
+        return rates[values.index(min(values))] * BACK_OFF[rule.adaptive]
 
     def _climb(self, space: Space, point: dict[str, Any], name: str) -> Future[TrialRecord]:
         steps = min(LADDER_STEPS, self.plan.steps or LADDER_STEPS)
@@ -618,25 +599,17 @@ class _Loop:
             if trial.record.state == "complete":
                 first = best.setdefault(trial.optimizer, trial)
                 best[trial.optimizer] = min(first, trial, key=lambda t: t.record.value)
-        found = [Standing(o, trial, r) for (o, trial), r in zip(best.items(), self._again(best.values()), strict=True)]
-        found.sort(key=lambda standing: standing.mean)
+        found = sorted(self._again(best.values()), key=lambda standing: standing.mean)
         if not found or not math.isfinite(found[0].mean):
             raise self._hopeless(bool(found))
         return found
 
-    def _again(self, trials: Iterable[Trial]) -> list[list[TrialRecord]]:
+    def _again(self, trials: Iterable[Trial]) -> list[Standing]:
         """Train the configs of trials on the fresh seeds, the same for all."""
-        fresh = [seeds.derive(self.plan.seed, seeds.CONFIRMATION, i) for i in range(CONFIRMATIONS)]
-        futures = [
-            [
-                self.executor.submit(Job(f"confirm {t.number} {i}", t.record.config, seed, self.plan.steps))
-                for i, seed in enumerate(fresh)
-            ]
-            for t in trials
-        ]
-        records = [[future.result() for future in row] for row in futures]
-        self.other_runs += sum(len(row) for row in records)
-        return records
+        configs = [(trial.number, trial.record.config) for trial in trials]
+        found = on_fresh_seeds(self.executor, configs, self.plan.seed, self.plan.steps, self.plan.direction)
+        self.other_runs += sum(len(standing.records) for standing in found)
+        return found
 
     def _hopeless(self, trained: bool) -> StudyError:
         where = "on a fresh seed" if trained else "in its trial"
@@ -647,17 +620,14 @@ class _Loop:
             "config was kept: give it more --trials, or other rules with --optimizer"
         )
 
-    def confirm(self) -> tuple[Trial, list[TrialRecord]]:
+    def confirm(self) -> Standing:
         """Train the best few on fresh seeds, the same for all; the lowest mean wins.
 
         Where each of them diverges on one of the seeds, the next few have their turn. StudyError where none is left.
         """
         ranked = sorted((t for t in self.trials if t.record.state == "complete"), key=lambda t: t.record.value)
         for first in range(0, len(ranked), CANDIDATES):
-            candidates = ranked[first : first + CANDIDATES]
-            records = self._again(candidates)
-            totals = [sum(record.value for record in row) for row in records]
-            best = min(range(len(candidates)), key=totals.__getitem__)
-            if math.isfinite(totals[best]):
-                return candidates[best], records[best]
+            best = min(self._again(ranked[first : first + CANDIDATES]), key=lambda standing: standing.mean)
+            if math.isfinite(best.mean):
+                return best
         raise self._hopeless(bool(ranked))

@@ -18,6 +18,7 @@ import optadvisor as oa
 from optadvisor.config import OptimizerConfig
 from optadvisor.kernels import RULES, InputError
 from optadvisor.studies import seeds, storage, study
+from optadvisor.studies.confirming import CONFIRMATIONS
 from optadvisor.studies.executors.threads import Threads
 from optadvisor.studies.study import Plan, Result, StudyError
 from optadvisor.studies.tasks import registry
@@ -106,7 +107,7 @@ def test_a_study_has_exactly_its_trials(kept: Any):
     result = run(kept)
     assert [trial.number for trial in result.trials] == list(range(40))
     assert {trial.optimizer for trial in result.trials} == set(PLAN.optimizers)
-    assert result.runs == 40 + study.CANDIDATES * study.CONFIRMATIONS
+    assert result.runs == 40 + study.CANDIDATES * CONFIRMATIONS
     assert result.best.hyperparameters["lr"] == pytest.approx(0.01, rel=0.3)
     data = result.to_dict()
     assert (data["trials"], data["runs"]) == (40, 55)
@@ -138,7 +139,7 @@ def test_confirmation_is_on_fresh_seeds_the_same_for_all_candidates(kept: Any):
     result = run(kept, train=train)
     searched = {trial.record.seed for trial in result.trials}
     assert len(searched) == 40
-    assert len(set(result.seeds)) == study.CONFIRMATIONS
+    assert len(set(result.seeds)) == CONFIRMATIONS
     assert not searched & set(result.seeds)
     assert Counter(train.seeds[40:]) == dict.fromkeys(result.seeds, study.CANDIDATES)
 
@@ -653,3 +654,50 @@ def test_the_range_test_on_a_real_task():
     result = tune(trials=14, steps=200, range_test=True, optimizers=["adamw", "sgd"])
     assert result.runs == 14 + 15 + 2 * study.LADDER
     assert result.value < 0.6
+
+
+RANGE_TEST = replace(PLAN, range_test=True, back_off={"adamw": {"lr": 0.5}, "sgd": {"lr": 0.02}})
+
+
+def first_lr(result: Result, optimizer: str) -> float:
+    trial = next(trial for trial in result.trials if trial.optimizer == optimizer)
+    return float(trial.record.config.hyperparameters["lr"])
+
+
+def test_the_range_test_backs_off_by_the_factors_of_the_plan(kept: Any):
+    starts = {name: {"lr": 0.09} for name in PLAN.optimizers}
+    result = run(kept, replace(RANGE_TEST, starts=starts))
+    assert result.runs == 3 * study.LADDER + 55
+    assert first_lr(result, "adamw") == pytest.approx(0.01 * 0.5, rel=0.3)
+    assert first_lr(result, "sgd") == pytest.approx(0.01 * 0.02, rel=0.3)
+    rates = [t.record.config.hyperparameters["lr"] for t in result.trials if t.optimizer == "sgd"]
+    assert max(rates) < 0.01 * 0.02 * 10 * 1.3, "a decade around it is searched"
+    axis = next(axis for name, _, _, axis in PLAN.spaces()["nag"].axes() if name == "lr")
+    ladder = np.geomspace(axis.low, axis.high, study.LADDER)
+    nearest = ladder[np.abs(np.log10(ladder) + 2).argmin()]
+    assert first_lr(result, "nag") == pytest.approx(nearest * study.BACK_OFF[False]), "no factor: the fixed one"
+
+
+def test_a_plan_with_factors_is_kept_and_resumed(kept: Any):
+    undisturbed = run(kept, RANGE_TEST)
+    name, first = study.create(kept, RANGE_TEST), Counted(3 * study.LADDER + 9)
+    with pytest.raises(Stop):
+        run(kept, RANGE_TEST, first, name)
+    again = storage.open_storage(None, "bowl")
+    assert study.latest(again, "bowl") == (name, RANGE_TEST)
+    assert trials(run(again, RANGE_TEST, name=name)) == trials(undisturbed)
+
+
+def test_a_plan_of_before_the_factors_is_read():
+    data = PLAN.to_dict()
+    del data["back_off"]
+    assert Plan.from_dict(data) == PLAN
+
+
+def test_where_every_rate_of_the_range_test_diverges_the_space_stays(kept: Any):
+    def brittle(config: OptimizerConfig, seed: int, steps: int) -> TrialRecord:
+        record = bowl(config, seed, steps)
+        return replace(record, value=math.inf) if seed == seeds.derive(7, seeds.RANGE) else record
+
+    plan = replace(RANGE_TEST, optimizers=("adamw",), trials=8)
+    assert trials(run(kept, plan, brittle)) == trials(run(kept, replace(plan, range_test=False)))

@@ -22,8 +22,7 @@ class Dataset:
     """Tasks that were trained with every config of the sheet.
 
     values: (tasks, rules, configs, seeds), lower is better, inf where it diverged, nan where the rule does not fit.
-    regrets: the same shape; of one seed, 0 is the best known config of that seed and 1 the median of the configs drawn
-    at random, or worse. climbs: (tasks, rules, ladder), values after a range test's few steps.
+    regrets: the same shape, on the scale of `placed`. climbs: (tasks, rules, ladder), values after a range test's few steps.
     """
 
     sheet: Sheet
@@ -74,30 +73,40 @@ def read(table: Table) -> Dataset:
         [task.family.name for task in tasks],
         [task.profile for task in tasks],
         values,
-        np.stack([regret(one, table.sheet) for one in values]),
+        np.stack([placed(one, scale(one, table.sheet)) for one in values]),
         np.stack([table.climbs(task) for task in tasks]),
     )
 
 
 def scale(values: Floats, sheet: Sheet) -> Floats:
-    """(2, seeds): the best value of each seed, and that of the median config drawn at random.
+    """(2, seeds): the value of the best known config on each seed, and that of the median config drawn at random.
 
+    The best known config is the one with the lowest mean over the seeds of its place between the best value of a seed
+    and the median random one. The best value of each seed by itself would be no config's: the luckiest of hundreds.
     Where half of the random configs diverge, the worst that trained takes the median's place. nan where all are level.
     """
     drawn = np.concatenate([values[r][sheet.drawn(rule)] for r, rule in enumerate(sheet.rules)])
     drawn = drawn[~np.isnan(drawn).all(axis=1)]
-    best = np.nanmin(values.reshape(-1, values.shape[-1]), axis=0)
+    every = values.reshape(-1, values.shape[-1])
+    every = every[~np.isnan(every).any(axis=1)]
     middle = np.median(drawn, axis=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         worst = np.nanmax(np.where(np.isfinite(drawn), drawn, np.nan), axis=0)
     middle = np.where(np.isfinite(middle), middle, worst)
+    lowest = every.min(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        places = np.minimum((every - lowest) / (middle - lowest), 1.0)
+    best = every[np.where(np.isnan(places), 1.0, places).mean(axis=1).argmin()]
     return np.stack([best, np.where(middle > best, middle, np.nan)])
 
 
-def regret(values: Floats, sheet: Sheet) -> Floats:
-    """(rules, configs, seeds): 0 the best of the seed, 1 the median random config or worse, nan where nothing ran."""
-    best, middle = scale(values, sheet)
+def placed(values: Floats, ends: Floats) -> Floats:
+    """Values, seeds last, on the scale of a task: 0 its best known config, 1 the median random one or worse.
+
+    The luck of a seed can put a config below 0; -1 at most. What diverged is 1, what did not run nan.
+    """
+    best, middle = ends
     with np.errstate(invalid="ignore"):
-        found: Floats = np.minimum((values - best) / (middle - best), 1.0)
+        found: Floats = np.clip((values - best) / (middle - best), -1.0, 1.0)
     return np.where(np.isnan(values), np.nan, np.where(np.isfinite(values), found, 1.0))

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from optadvisor.advisor import lists
+from optadvisor.advisor import evidence, guide, lists
+from optadvisor.advisor.classifier import TRIALS
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.knowledge import DEFAULT, Knowledge
-from optadvisor.advisor.learning import deepobs, fit
-from optadvisor.advisor.learning.dataset import Dataset, Floats
+from optadvisor.advisor.learning import classifiers, deepobs, fit, rates
+from optadvisor.advisor.learning.dataset import Dataset, Floats, placed
 from optadvisor.advisor.learning.judge import Estimate, Judge, best_of, over_families
-from optadvisor.advisor.recommend import recommend
+from optadvisor.advisor.recommend import prior, recommend
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.studies import seeds as seeding
 from optadvisor.studies.outcomes import SCHEDULES
@@ -55,6 +56,8 @@ class Report:
     deepobs: dict[str, list[float]] = field(default_factory=dict)
     deepobs_tasks: dict[str, list[float]] = field(default_factory=dict)
     chosen: dict[str, Scales] = field(default_factory=dict)
+    classifiers: classifiers.Comparison | None = None
+    rates: list[rates.Row] = field(default_factory=list)
 
     def families(self) -> list[str]:
         return self.data.families
@@ -63,7 +66,7 @@ class Report:
 def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None) -> Report:
     """Every table but those of the classifier and of the learning rates, which their own modules make."""
     report = Report(data)
-    known = fit.knowledge(data)
+    known = fit.rows_only(data, Scales())
     progress("weights, chosen without each family's own scores")
     report.chosen = fit.scales_by_family(data, known)
     views = {f: replace(known, scales=report.chosen[f]).without(f) for f in sorted(set(data.families))}
@@ -85,7 +88,11 @@ def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None
     for k in KS[:4]:
         goal = ours.at(k, data.families).mean
         report.matched[k] = next((n for n in RANDOM_KS if wide.at(n, data.families).mean <= goal), None)
-    report.confidence = confidence(data, views)
+    progress("the classifier")
+    report.classifiers = classifiers.compare(data)
+    report.confidence = confidence(data, views, report.classifiers.predictions[classifiers.SHIPPED])
+    progress("learning rates")
+    report.rates = rates.evaluate(data)
     progress("DeepOBS")
     report.deepobs, report.deepobs_tasks = on_deepobs(known)
     return report
@@ -119,7 +126,7 @@ def _answer(judge: Judge, view: Knowledge, i: int, trials: int | None = None, ks
 def _possible(judge: Judge, i: int, config: OptimizerConfig) -> bool:
     """Whether the task can run the config: an advice for the profile may name what this task has no part for."""
     task = registry.get(judge.data.names[i])
-    return task.refuses(config.optimizer) is None and (config.batch == "mini" or bool(task.problem.samples))
+    return task.refuses(config.optimizer, config.batch) is None
 
 
 def _baselines(report: Report, judge: Judge, views: Mapping[str, Knowledge]) -> None:
@@ -236,7 +243,7 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
     optuna.logging.set_verbosity(verbosity)
     best, best_config, scores = np.inf, None, []
-    best_possible, middle = judge.scale(i)
+    ends = judge.scale(i)
     for n in range(1, max(ks) + 1):
         trial = study.ask()
         rule = trial.suggest_categorical("rule", list(spaces))
@@ -253,22 +260,27 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
             best, best_config = value, config
         if n in ks:
             found = np.array([task.train(best_config, origin).value for origin in origins[1:]])
-            regret = (found - best_possible[1:]) / (middle[1:] - best_possible[1:])
-            scores.append(float(np.where(np.isfinite(found), np.minimum(regret, 1.0), 1.0).mean()))
+            scores.append(float(placed(found, ends[:, 1:]).mean()))
     return scores
 
 
-def confidence(data: Dataset, views: Mapping[str, Knowledge]) -> list[tuple[str, str, float, bool]]:
-    """(task, optimizer, confidence, whether it was within noise of the best) for every optimizer that an answer names."""
-    found: list[tuple[str, str, float, bool]] = []
-    for i, name in enumerate(data.names):
-        level = fit.within_noise(data.regrets[i])
-        for entry in recommend(data.profiles[i], len(data.rules) * 2, views[data.families[i]]):
-            rule = entry.optimizer
-            if rule in data.rules and not any(t == name and o == rule for t, o, _, _ in found[-20:]):
-                r = data.rules.index(rule)
-                if not np.isnan(data.regrets[i, r]).any():
-                    found.append((name, rule, entry.confidence, bool(level[r])))
+def confidence(
+    data: Dataset, views: Mapping[str, Knowledge], chances: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str, float, bool]]:
+    """(task, optimizer, confidence, whether it was within noise of the best) for every optimizer of an answer.
+
+    chances: the classifier's entries for families left out (classifiers.compare), at its budget for unknown trials.
+    """
+    index = {name: i for i, name in enumerate(data.names)}
+    found = []
+    for entry in chances:
+        i, rule = index[entry["task"]], entry["rule"]
+        profile, decision = data.profiles[i], guide.decide(data.profiles[i])
+        if entry["budget"] != TRIALS or rule not in decision.order:
+            continue
+        worth = sum(w for _, w in lists.weights(views[data.families[i]], profile))
+        said = evidence.confidence(rule, prior(rule, decision), profile, entry["chance"], worth)
+        found.append((data.names[i], rule, said, bool(entry["tie"])))
     return found
 
 

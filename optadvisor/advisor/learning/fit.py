@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optadvisor.advisor import lists, published
+from optadvisor.advisor.arrays import Array
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.knowledge import (
     ANNEALED,
@@ -24,7 +25,7 @@ from optadvisor.advisor.knowledge import (
     Knowledge,
     Row,
 )
-from optadvisor.advisor.learning import deepobs
+from optadvisor.advisor.learning import classifiers, deepobs, rates
 from optadvisor.advisor.learning.dataset import Dataset, Floats
 from optadvisor.advisor.learning.judge import best_of
 from optadvisor.config import HYBRID, OptimizerConfig
@@ -163,16 +164,29 @@ def _lr(config: OptimizerConfig) -> float:
     return float(config.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
-def knowledge(data: Dataset, scales: Scales | None = None) -> Knowledge:
-    """What a table of outcomes teaches."""
+def rows_only(data: Dataset, scales: Scales) -> Knowledge:
+    """The candidates and rows of a table, without the fitted models."""
     notes = {
         "tasks": len(data),
         "families": len(set(data.families)),
         "sheet": data.sheet.to_dict(),
-        "trainings": int(np.isfinite(data.regrets).sum()),
+        "trainings": int((~np.isnan(data.regrets)).sum()),
     }
     known = candidates(data.sheet)
-    return Knowledge(known, [*rows(data), *published_rows(known)], scales or Scales(), notes=notes)
+    return Knowledge(known, [*rows(data), *published_rows(known)], scales, notes=notes)
+
+
+def knowledge(data: Dataset) -> Knowledge:
+    """Everything that a table of outcomes teaches: what the package ships."""
+    plain = rows_only(data, Scales())
+    arrays = {**rates.fit(data), **{f"classifier.{name}": made for name, made in classifiers.fit(data).items()}}
+    models = {name: Array(made.shape, _flat(made)) for name, made in arrays.items()}
+    return replace(plain, scales=best_scales(data, plain), models=models)
+
+
+def _flat(made: NDArray[Any]) -> Sequence[float]:
+    flat = np.ascontiguousarray(made).ravel()
+    return flat.tobytes() if flat.dtype == np.uint8 else flat.tolist()
 
 
 # How to weigh -----------------------------------------------------------------------------------------------------------
@@ -180,12 +194,10 @@ def knowledge(data: Dataset, scales: Scales | None = None) -> Knowledge:
 # What is tried, one change from the first at a time: few, so that choosing among them on some 150 tasks is no fitting.
 GRID = (
     Scales(),
-    *(Scales(domain=x, architecture=x) for x in (0.5, 2.0)),
-    *(Scales(domain=2.0, architecture=2.0, size=x) for x in (0.4, 1.2)),
-    *(Scales(size=x) for x in (0.4, 1.2)),
+    *(Scales(domain=x, architecture=x) for x in (0.5, 1.0, 3.0)),
+    *(Scales(size=x) for x in (0.4, 1.0)),
     *(Scales(counts=x) for x in (0.0, 0.6)),
     *(Scales(floor=x) for x in (0.03, 0.3)),
-    Scales(domain=2.0, architecture=2.0, floor=0.03),
     Scales(flag=1.0),
     Scales(sparse=4.0),
 )
@@ -223,18 +235,3 @@ def best_scales(data: Dataset, known: Knowledge) -> Scales:
     labels = np.array(data.families)
     means = np.stack([scores[:, labels == name].mean(axis=1) for name in sorted(set(data.families))], axis=1)
     return GRID[int(means.mean(axis=1).argmin())]
-
-
-def within_noise(regrets: Floats) -> NDArray[np.bool_]:
-    """(rules, configs, seeds) -> for each rule whether its best config is within noise of the best rule's.
-
-    Each rule's best config, picked on one seed and scored on the others; noise is the median over configs that trained
-    of the difference between the seeds, over the root of 2, with a floor of 0.02.
-    """
-    fitting = np.asarray(~np.isnan(regrets).any(axis=(1, 2)))
-    scores = np.array([honest(one) if fits else np.inf for one, fits in zip(regrets, fitting, strict=True)])
-    good = regrets[fitting].reshape(-1, regrets.shape[-1])
-    good = good[(good < 0.5).all(axis=1)]
-    spread = float(np.median(np.std(good, axis=1, ddof=1))) if len(good) else 0.0
-    level: NDArray[np.bool_] = scores <= scores.min() + max(spread, 0.02)
-    return level

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optadvisor.advisor.learning.dataset import Dataset, Floats, scale
+from optadvisor.advisor.learning.dataset import Dataset, Floats, placed, scale
 from optadvisor.config import OptimizerConfig
 from optadvisor.studies import seeds as seeding
 from optadvisor.studies.tasks import registry
@@ -54,10 +54,7 @@ class Judge:
             sheet = self.data.sheet
             origins = [seeding.derive(sheet.seed, seeding.TRIAL, s) for s in range(sheet.seeds)]
             self.trained[name] = [task.train(config, origin).value for origin in origins]
-        best, middle = self._scales[i]
-        values = np.array(self.trained[name])
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isfinite(values), np.clip((values - best) / (middle - best), None, 1.0), 1.0)
+        return placed(np.array(self.trained[name]), self._scales[i])
 
     def scale(self, i: int) -> Floats:
         """(2, seeds): the best value and the median random one of task i."""

@@ -52,7 +52,9 @@ class BuiltinTask:
         """theta at the start of a training from this seed. Not to be written."""
         return _start(self, seed)
 
-    def refuses(self, optimizer: str) -> str | None:
+    def refuses(self, optimizer: str, batch: str = "mini") -> str | None:
+        if batch == "full" and not self.problem.samples:
+            return "it has no data set, which a full batch goes through"
         if optimizer == HYBRID:
             return None if self.problem.layout.embedding else "it has no embeddings, which a hybrid has a rule for"
         return (

@@ -89,7 +89,7 @@ class FunctionTask:
         """Whether the function is in this process; else it is in a file that has not been loaded here."""
         return self._function is not None
 
-    def refuses(self, optimizer: str) -> str | None:
+    def refuses(self, optimizer: str, batch: str = "mini") -> str | None:
         return None
 
     def space(self, spaces: Iterable[Space], given: Collection[str]) -> tuple[dict[str, Range], dict[str, Any]]:

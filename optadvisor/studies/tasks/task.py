@@ -108,8 +108,8 @@ class Task(Protocol):
     @property
     def profile(self) -> TaskProfile: ...
 
-    def refuses(self, optimizer: str) -> str | None:
-        """Why the task cannot be trained with an optimizer; None if it can."""
+    def refuses(self, optimizer: str, batch: str = "mini") -> str | None:
+        """Why the task cannot be trained with an optimizer on such batches; None if it can."""
 
     def train(
         self, config: OptimizerConfig, seed: int, steps: int | None = None, report: Report | None = None
