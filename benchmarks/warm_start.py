@@ -41,9 +41,10 @@ from optadvisor.advisor import knowledge
 from optadvisor.advisor.knowledge import Knowledge
 from optadvisor.config import OptimizerConfig
 from optadvisor.studies import seeds
+from optadvisor.studies.confirming import CONFIRMATIONS
 from optadvisor.studies.plan import WAVE
 from optadvisor.studies.space import Space
-from optadvisor.studies.study import CANDIDATES, CONFIRMATIONS
+from optadvisor.studies.study import CANDIDATES
 from optadvisor.studies.tasks import registry
 from optadvisor.studies.tasks.builtin import BuiltinTask
 

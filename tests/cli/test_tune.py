@@ -143,7 +143,7 @@ def test_quiet(run):
 
 def test_a_line_now_and_then_in_a_log(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tune_command, "LINE_EVERY", 0.0)
-    lines = run("tune", "digits-mlp", "--trials", "20", "--steps", "5", "--optimizer", "sgd").err.splitlines()
+    lines = run("tune", "digits-mlp", "--trials", "20", "--steps", "5", "--optimizer", "sgd", "--cold").err.splitlines()
     assert [line.split(",")[0] for line in lines] == ["8 of 20 trials", "16 of 20 trials", "20 of 20 trials"]
 
 
@@ -464,7 +464,7 @@ def test_the_page_of_a_function(run, own: Path):
     ("function", "message"), [("dies", "its process ended with exit status 3"), ("slow", "stopped after 0.5 seconds")]
 )
 def test_failed_trials_are_counted_and_explained(run, own: Path, function: str, message: str):
-    arguments = ("--trials", "5", "--optimizer", "sgd", "--timeout", "0.5", "--quiet")
+    arguments = ("--trials", "5", "--optimizer", "sgd", "--timeout", "0.5", "--quiet", "--cold")
     done = run("tune", f"train.py:{function}", *arguments)
     assert re.search(r"5 trials \(0 diverged, [1-4] failed\)", " ".join(done.out.split()))
     assert re.search(rf"\n  trial \d \(sgd, lr [\d.e-]+\): {message}\n", done.out)
