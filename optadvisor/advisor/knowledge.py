@@ -181,6 +181,9 @@ def to_arrays(knowledge: Knowledge) -> dict[str, Any]:
     """What np.savez is given: everything as numbers, text as its bytes."""
     import numpy as np
 
+    def _numbers(made: Array) -> Any:
+        return np.frombuffer(made.flat, dtype=np.uint8) if isinstance(made.flat, bytes) else np.asarray(made.flat)
+
     def text(data: Any) -> Any:
         return np.frombuffer(json.dumps(data, separators=(",", ":")).encode(), dtype=np.uint8)
 
@@ -206,7 +209,7 @@ def to_arrays(knowledge: Knowledge) -> dict[str, Any]:
         "rows": rows,
     }
     regrets = np.frombuffer(b"".join(row.regrets for row in knowledge.rows), dtype=np.uint8)
-    models = {name: np.asarray(made.flat).reshape(made.shape) for name, made in knowledge.models.items()}
+    models = {name: _numbers(made).reshape(made.shape) for name, made in knowledge.models.items()}
     return {"meta": text(meta), "regrets": regrets.reshape(len(knowledge.rows), -1), **models}
 
 

@@ -27,7 +27,7 @@ from optadvisor.studies.tasks import registry
 
 KS = (1, 2, 4, 8, 16)
 DRAWS = 20  # random searches on each task
-RANDOM_KS = (1, 2, 4, 8, 16, 32, 64)
+RANDOM_KS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 Progress = Callable[[str], None]
 
 
@@ -52,6 +52,7 @@ class Report:
     defaults: dict[str, Estimate] = field(default_factory=dict)
     share_closed: Estimate | None = None
     matched: dict[int, int | None] = field(default_factory=dict)
+    list_matched: dict[int, int | None] = field(default_factory=dict)
     confidence: list[tuple[str, str, float, bool]] = field(default_factory=list)
     deepobs: dict[str, list[float]] = field(default_factory=dict)
     deepobs_tasks: dict[str, list[float]] = field(default_factory=dict)
@@ -83,11 +84,7 @@ def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None
     progress("TPE from scratch")
     report.lines["TPE from scratch"] = _line(data, KS, lambda i: tpe(judge, i, KS))
     _share(report, views)
-    ours = report.lines["recommend"]
-    wide = report.lines["random search, wide"]
-    for k in KS[:4]:
-        goal = ours.at(k, data.families).mean
-        report.matched[k] = next((n for n in RANDOM_KS if wide.at(n, data.families).mean <= goal), None)
+    report.matched, report.list_matched = _matched(report, "recommend"), _matched(report, "learned list")
     progress("the classifier")
     report.classifiers = classifiers.compare(data)
     report.confidence = confidence(data, views, report.classifiers.predictions[classifiers.SHIPPED])
@@ -96,6 +93,13 @@ def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None
     progress("DeepOBS")
     report.deepobs, report.deepobs_tasks = on_deepobs(known)
     return report
+
+
+def _matched(report: Report, name: str) -> dict[int, int | None]:
+    """Of our first k: how many wide random trials are as good; None where all of RANDOM_KS are worse."""
+    ours, wide, families = report.lines[name], report.lines["random search, wide"], report.families()
+    means = {n: wide.at(n, families).mean for n in RANDOM_KS}
+    return {k: next((n for n in RANDOM_KS if means[n] <= ours.at(k, families).mean), None) for k in KS[:4]}
 
 
 def _line(data: Dataset, ks: tuple[int, ...], regrets: Callable[[int], Sequence[float]]) -> Line:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optadvisor.advisor.learning import classifiers
 from optadvisor.advisor.learning.evaluate import KS, Report
 from optadvisor.advisor.learning.judge import Estimate
+from optadvisor.files import write_whole
 from optadvisor.kernels.errors import InputError
 
 # The order of the lines in tables and pictures; the first ones are ours.
@@ -140,28 +143,154 @@ def _cell(found: Estimate) -> str:
     return f"{found.mean:.3f} ({found.low:.2f}-{found.high:.2f})"
 
 
-def summary_rows(report: Report) -> list[tuple[str, str]]:
-    """The measures of the list in words, with their figures."""
+def summary_table(report: Report) -> str:
+    """What the issue of the learned advice asks for, with what came out."""
     families = report.families()
-    answer, learned = report.lines["recommend"], report.lines["learned list"]
 
     def at(line: str, ks: Sequence[int]) -> str:
         return " / ".join(f"{report.lines[line].at(k, families).mean:.3f}" for k in ks)
 
-    share = report.share_closed
-    return [
-        ("regret of the first config: recommend", str(answer.at(1, families))),
-        ("regret of the first config: learned list", str(learned.at(1, families))),
-        ("adamw's default", str(report.lines["always adamw"].at(1, families))),
-        ("best of the first 2 / 4 / 8: recommend", at("recommend", (2, 4, 8))),
-        ("best of the first 2 / 4 / 8: learned list", at("learned list", (2, 4, 8))),
-        ("share of the default-config gap closed by choosing the rule", str(share)),
+    out = report.deepobs["recommend, DeepOBS left out"]
+    rates = {row.rule: row.ladder.mean for row in report.rates}
+    rows = [
+        ("regret of the first config", at("recommend", (1,)), at("learned list", (1,)), ".35", ".27"),
         (
-            "wide random trials matched by 1 / 2 / 4 / 8 of ours",
-            " / ".join(str(n or "more than 64") for n in report.matched.values()),
+            "best of the first 2 / 4 / 8",
+            at("recommend", (2, 4, 8)),
+            at("learned list", (2, 4, 8)),
+            ".24 / .22 / .18",
+            ".18 / .15 / .13",
         ),
         (
-            "DeepOBS left out: regret of 1 / 3 trials",
-            f"{report.deepobs['recommend, DeepOBS left out'][0]:.3f} / {report.deepobs['recommend, DeepOBS left out'][2]:.3f}",
+            "share of the default-config gap closed at k=1",
+            "",
+            f"{report.share_closed.mean:.2f}" if report.share_closed else "",
+            ".45",
+            ".65",
         ),
+        (
+            "wide random trials matched by 4",
+            str(report.matched[4] or "more than 64"),
+            str(report.list_matched[4] or "more than 64"),
+            "12",
+            "32",
+        ),
+        (
+            "excess regret of the lr after the range test, adamw / momentum",
+            f"{rates['adamw']:.3f} / {rates['momentum']:.3f}",
+            "",
+            ".14 / .16",
+            ".08",
+        ),
+        (
+            "lowest Brier skill of the classifier over base rates at any budget",
+            f"{_skills(report)[0]:+.3f}",
+            "",
+            "not negative",
+            "positive",
+        ),
+        ("DeepOBS left out: regret of 1 / 3 trials", f"{out[0]:.3f} / {out[2]:.3f}", "", ".22 / .12", ".15 / .08"),
     ]
+    head = ["| measure | recommend | learned list alone | required | aim |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _skills(report: Report) -> list[float]:
+    """The Brier skill of the shipped classifier at each budget, the lowest first."""
+    assert report.classifiers
+    found = [
+        row["skill"].mean
+        for row in report.classifiers.rows
+        if row["model"] == classifiers.SHIPPED and row["profile"] == "whole" and row["budget"] != "all"
+    ]
+    return sorted(found)
+
+
+def classifier_table(report: Report) -> str:
+    """The models compared, every figure on families left out."""
+    assert report.classifiers
+    rows = [
+        "| model | profile | trials | regret of its rule | less base rates' | Brier skill |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in report.classifiers.rows:
+        rows.append(
+            f"| {row['model']} | {row['profile']} | {row['budget']} | {row['regret'].mean:.3f} | "
+            f"{_signed(row['over base'])} | {_signed(row['skill'])} |"
+        )
+    return "\n".join(rows)
+
+
+def rates_table(report: Report) -> str:
+    """Excess regret of learning rates, and the coverage of their intervals."""
+    rows = [
+        "| rule | tasks | best constant | fixed back-off | profile alone | range test, 8 rates | 16 rates | 80% intervals hold |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in report.rates:
+        before = [f"{m.mean:.3f}" for m in (row.constant, row.back_off, row.profile)]
+        covers = " / ".join(f"{share:.0%}" for share in row.covers)
+        cells = [row.rule, str(row.tasks), *before, _cell(row.ladder), f"{row.ladder_16.mean:.3f}", covers]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def weights_table(report: Report) -> str:
+    """Which settings of the weights were chosen, by how many families' held-out choice."""
+    counted: dict[str, int] = {}
+    for scales in report.chosen.values():
+        words = ", ".join(f"{name} {value:g}" for name, value in vars(scales).items())
+        counted[words] = counted.get(words, 0) + 1
+    rows = ["| chosen without the family's own scores | families |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {words} | {n} |" for words, n in sorted(counted.items(), key=lambda c: -c[1]))])
+
+
+def _signed(found: Estimate) -> str:
+    return f"{found.mean:+.3f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+TABLES = {
+    "summary": summary_table,
+    "lists": lists_table,
+    "defaults": defaults_table,
+    "classifier": classifier_table,
+    "rates": rates_table,
+    "deepobs": deepobs_table,
+    "calibration": calibration_table,
+    "weights": weights_table,
+    "families": families_table,
+}
+
+
+def text(report: Report) -> str:
+    """Every table, one after the other."""
+    return "\n\n".join(make(report) for make in TABLES.values())
+
+
+def fill(report: Report, path: Path) -> None:
+    """Put every table between its marks in a page: <!-- lists --> and <!-- end of lists -->."""
+    page = path.read_text(encoding="utf-8")
+    for name, make in TABLES.items():
+        first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        if first not in page or last not in page:
+            raise InputError(f"{path} has no place for the table {name!r}: it takes the lines {first} and {last}")
+        head, rest = page.split(first, 1)
+        page = f"{head}{first}\n{make(report)}\n{last}{rest.split(last, 1)[1]}"
+    write_whole(path, page)
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """The figures as JSON data."""
+    families = report.families()
+    return {
+        "tasks": len(report.data),
+        "families": len(set(families)),
+        "lists": {name: {k: line.at(k, families)._asdict() for k in line.ks} for name, line in report.lines.items()},
+        "share_closed": report.share_closed._asdict() if report.share_closed else None,
+        "random_trials_matched": {"recommend": report.matched, "learned list": report.list_matched},
+        "deepobs": report.deepobs,
+        "deepobs_tasks": report.deepobs_tasks,
+        "calibration": [{"confidence": a, "level": b, "answers": n} for a, b, n in calibration(report)],
+        "rates": {row.rule: {"excess": list(row.ladder), "covers": list(row.covers)} for row in report.rates},
+        "classifier_skill": _skills(report),
+    }

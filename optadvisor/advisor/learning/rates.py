@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize
 
 from optadvisor.advisor.learning.dataset import Dataset, Floats
+from optadvisor.advisor.learning.judge import Estimate, over_families
 from optadvisor.advisor.rates import BACK_OFF, NAMES, Rates
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.rules import RULES
@@ -29,11 +30,9 @@ SMOOTHING = 0.15  # of the regret over log10 of the learning rate, in decades
 PULL = 20.0  # of weights to 0, in tasks
 TOGETHER = 0.3  # of a rule's constant to its kin's, in tasks
 COVERAGE = 0.8
-RESAMPLES = 2000
 # The range tests that a law is fitted to: every second rate of the ladder, the others, and all of them.
 VIEWS = (slice(0, None, 2), slice(1, None, 2), slice(None))
 Integers = NDArray[np.int64]
-Mean = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Row:
-    """A rule's excess regret on families held out, as (mean, low, high) with 95% intervals: what learning rates cost.
+    """A rule's excess regret on families held out, every family counting the same, with 95% intervals: what learning rates cost.
 
     The excess of a learning rate: its regret, between rates of the ladder interpolated in log lr and the mean over
     seeds, less that of the ladder's best rate, picked on one seed and scored on the others, the mean both ways.
@@ -75,11 +74,11 @@ class Row:
 
     rule: str
     tasks: int
-    constant: Mean
-    back_off: Mean
-    profile: Mean
-    ladder: Mean
-    ladder_16: Mean
+    constant: Estimate
+    back_off: Estimate
+    profile: Estimate
+    ladder: Estimate
+    ladder_16: Estimate
     covers: tuple[float, float]
     spread: tuple[float, float]
 
@@ -112,7 +111,7 @@ def evaluate(data: Dataset) -> list[Row]:
         own = cases.rule == number if number >= 0 else np.full(len(cases.rule), True)
         if not own.any():
             continue
-        means = {name: interval(values[own], family[own]) for name, values in excess.items()}
+        means = {name: over_families(values[own], family[own].tolist()) for name, values in excess.items()}
         found.append(
             Row(
                 rule,
@@ -123,15 +122,6 @@ def evaluate(data: Dataset) -> list[Row]:
             )
         )
     return found
-
-
-def interval(values: Floats, families: NDArray[np.str_], seed: int = 0) -> Mean:
-    """Mean, and its 95% interval by resampling whole families."""
-    names, of = np.unique(families, return_inverse=True)
-    sums, counts = np.bincount(of, values), np.bincount(of)
-    drawn = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
 
 
 # The data -------------------------------------------------------------------------------------------------------------
