@@ -442,7 +442,7 @@ def test_values_are_shown_in_the_functions_direction(run, own: Path):
 
 
 def test_a_function_that_raises_ends_the_study(run, own: Path):
-    done = run("tune", "train.py:broken", "--optimizer", "nag", "--quiet")
+    done = run("tune", "train.py:broken", "--optimizer", "nag", "--quiet", "--cold")
     done.refused("trial 0 (nag, lr ", "ValueError: a batch is empty, at train.py:", "train.py:broken --resume", code=1)
 
 
