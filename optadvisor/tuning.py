@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from optadvisor import warming
 from optadvisor.advisor import guide, knowledge, settings
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.errors import InputError, unknown
@@ -52,6 +53,7 @@ def tune(
     objectives: Iterable[str] = (),
     target: float | None = None,
     range_test: bool | None = None,
+    warm: bool | None = None,
     allocation: str = HALVING,
     executor: str | None = None,
     scheduler: str | None = None,
@@ -71,11 +73,13 @@ def tune(
     in place of the rules' own; fixed: {"weight_decay": 0.1}, not searched; in a hybrid with the role in front
     (dense.lr). objectives: beside "value", "steps" (to `target`) and "memory" (bytes of optimizer state); the best
     config is by value, `Result.pareto` has the trade-offs. range_test: find each rule's scale of lr by short trainings
-    first. allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and
-    `Result.standings` compares their best configs. executor: who trains: "local", this process or children of it;
-    "workers", whoever joins with `optadvisor worker`, and this process, the default where storage is a database server
-    (jobs=0 leaves all to the others); "dask", the cluster at the address `scheduler`. progress: called with the trials
-    so far and the number planned.
+    first. warm: start with what was learned on other tasks, a list of configs to try first and ranges to search first;
+    the default where there were tasks like this one. False: start with the advised config of each rule. allocation:
+    "halving" moves the budget to the rules that earn it; "equal" races all of them to the end, and `Result.standings`
+    compares their best configs. executor: who trains: "local", this process or children of it; "workers", whoever joins
+    with `optadvisor worker`, and this process, the default where storage is a database server (jobs=0 leaves all to
+    the others); "dask", the cluster at the address `scheduler`. progress: called with the trials so far and the number
+    planned.
 
     Errors: InputError before any work starts; TrialError where a function of your own raises what is no divergence;
     StudyError where no config trains. What finished is kept whatever happens.
@@ -102,6 +106,7 @@ def tune(
         "objectives": _objectives(found, objectives, target, pruner),
         "target": target,
         "range_test": range_test,
+        "warm": warm,
         "allocation": _known("allocation", allocation, (HALVING, EQUAL)),
         "direction": found.direction if isinstance(found, FunctionTask) else None,
     }
@@ -290,7 +295,7 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     """The plan of a new study: what was asked for, the advice for the rest."""
     order = asked["optimizers"] or _advised(task)
     groups = guide.hybrid_groups(task.profile) if HYBRID in order else {}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = {name: value for name, value in asked.items() if value is not None and name != "warm"}
     own: dict[str, Any] = {"task": task.name, "optimizers": order, "hybrid": groups}
     if isinstance(task, FunctionTask):
         ranges, fixed = given.get("ranges", {}), given.get("fixed", {})
@@ -302,7 +307,12 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     decision = guide.decide(task.profile)
     starts = {name: space.encode(settings.make(name, task.profile, decision)) for name, space in spaces.items()}
     back_off = _back_off(task, plan, spaces) if plan.range_test else {}
-    return Plan(**{**vars(plan), "starts": starts, "back_off": back_off})
+    plan = Plan(**{**vars(plan), "starts": starts, "back_off": back_off})
+    if asked["warm"] is False:
+        return plan
+    # Whether a function of one's own follows the schedule of its config is not known.
+    scheduled = not isinstance(task, FunctionTask)
+    return warming.warmed(plan, task.profile, knowledge.load(), scheduled, bool(asked["optimizers"]))
 
 
 def _back_off(task: Task, plan: Plan, spaces: Mapping[str, Space]) -> dict[str, dict[str, float]]:

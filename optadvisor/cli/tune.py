@@ -103,6 +103,9 @@ def _listed(known: Mapping[str, str]) -> str:
 @click.option(
     "--range-test", is_flag=True, help="Find each rule's scale of lr by short trainings first, and search around it."
 )
+@click.option(
+    "--cold", is_flag=True, help="Start with the advised config of each rule, not with what was learned on other tasks."
+)
 @click.option("--resume", is_flag=True, help="Go on with the newest study of the task; starts one where there is none.")
 @click.option(
     "--plot", type=click.Path(path_type=Path), help="Draw curves, learning rates and importances: a PNG or SVG file."
@@ -127,6 +130,7 @@ def command(
     objectives: tuple[str, ...],
     target: float | None,
     range_test: bool,
+    cold: bool,
     resume: bool,
     plot: Path | None,
     quiet: bool,
@@ -156,6 +160,7 @@ def command(
             objectives=objectives,
             target=target,
             range_test=range_test or None,
+            warm=False if cold else None,
             resume=resume,
             executor=executor,
             scheduler=scheduler,

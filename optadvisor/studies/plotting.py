@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,8 @@ def _bars(
         return
     for name in ranked:
         own = [t for t in trials if t.optimizer == name]
-        whole = space.of(name)
+        schedules = tuple(dict.fromkeys(t.record.config.schedule["name"] for t in own))
+        whole = replace(space.of(name), schedules=schedules)
         points = {t.number: (whole.encode(t.record.config), whole.distributions()) for t in own}
         found = importances(own, points)
         if found:

@@ -9,15 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.rules.record import Dimension, Hyperparameter
-from optadvisor.kernels.schedules import Schedule
+from optadvisor.kernels.schedules import WARMS_UP, Schedule
 
 Range = tuple[float, float]
+Point = Mapping[str, Any]  # numbers by axis, and the name of the schedule where that is searched too
+SCHEDULE = "schedule"
+CONSTANT = ("constant",)
+WARMUP = 0.1  # share of a training in which a schedule that warms up does so
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,14 @@ class Space:
 
     parts: role -> rule; one part under the role "" for a plain rule. ranges: low and high of an axis or of a
     hyperparameter with one axis, which take the place of the record's. fixed: hyperparameters that are not searched.
-    Names carry their role in a hybrid (dense.lr).
+    Names carry their role in a hybrid (dense.lr). schedules: the one that is used, or those that are searched.
     """
 
     optimizer: str
     parts: Mapping[str, str]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    schedules: tuple[str, ...] = CONSTANT
 
     @classmethod
     def of(cls, optimizer: str, embedding: str = "adagrad", dense: str = "adamw") -> Space:
@@ -58,9 +63,22 @@ class Space:
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Every axis as Optuna takes it: lr, 1-beta, eps, weight decay and the like, on log scales."""
-        return {name: FloatDistribution(axis.low, axis.high, log=axis.log) for name, _, _, axis in self.axes()}
+        found: dict[str, BaseDistribution] = {
+            name: FloatDistribution(axis.low, axis.high, log=axis.log) for name, _, _, axis in self.axes()
+        }
+        if len(self.schedules) > 1:
+            found[SCHEDULE] = CategoricalDistribution(self.schedules)
+        return found
 
-    def decode(self, point: Mapping[str, float], schedule: Schedule, provenance: Mapping[str, Any]) -> OptimizerConfig:
+    def schedule(self, point: Point, steps: int | None) -> Schedule:
+        """The schedule at a point of the space, for a training of so many steps."""
+        name = point.get(SCHEDULE, self.schedules[0])
+        warmup = WARMUP if name in WARMS_UP else 0.0
+        if steps is None and name != "constant":
+            return Schedule(name, None, None, 0.0, warmup)
+        return Schedule(name, round(warmup * (steps or 0)), steps)
+
+    def decode(self, point: Point, schedule: Schedule, provenance: Mapping[str, Any]) -> OptimizerConfig:
         """The config at a point of the space; what the point leaves out has the rule's default."""
         values: dict[str, dict[str, Any]] = {}
         for role, rule in self.parts.items():
@@ -82,15 +100,38 @@ class Space:
         groups.append(no_decay(self.parts["dense"]))
         return OptimizerConfig(HYBRID, {}, schedule.to_dict(), groups, provenance=dict(provenance))
 
-    def encode(self, config: OptimizerConfig) -> dict[str, float]:
+    def encode(self, config: OptimizerConfig) -> dict[str, Any]:
         """The point of the space nearest to a config of the same optimizer and, in a hybrid, the same rules."""
+        point: dict[str, Any] = self.coordinates(config)
+        for name, _, _, axis in self.axes():
+            point[name] = min(max(point[name], axis.low), axis.high)
+        if len(self.schedules) > 1:
+            name = config.schedule["name"]
+            point[SCHEDULE] = name if name in self.schedules else self.schedules[0]
+        return point
+
+    def coordinates(self, config: OptimizerConfig) -> dict[str, float]:
+        """Where a config lies on every axis, inside its range or not."""
         parts = config.roles()
-        point = {}
+        found = {}
         for name, role, hyperparameter, axis in self.axes():
             value: Any = parts[role or "dense"][1][hyperparameter.name]
             number = float(value if axis.index is None else value[axis.index])
-            point[name] = min(max(1.0 - number if axis.complement else number, axis.low), axis.high)
-        return point
+            found[name] = 1.0 - number if axis.complement else number
+        return found
+
+    def ranged(self, ranges: Mapping[str, Range]) -> Space:
+        """With other ranges of some axes."""
+        return replace(self, ranges={**self.ranges, **ranges})
+
+    def holding(self, points: Sequence[Point]) -> Space:
+        """With every axis wide enough to hold the points."""
+        wider = {}
+        for name, _, _, axis in self.axes():
+            values = [axis.low, axis.high, *(point[name] for point in points if name in point)]
+            if min(values) < axis.low or max(values) > axis.high:
+                wider[name] = (min(values), max(values))
+        return self.ranged(wider)
 
     def centred(self, rates: Mapping[str, float], factor: float = 10.0) -> Space:
         """With every learning rate searched within a factor of the one given for it."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -36,9 +37,13 @@ from optadvisor.studies.space import Space
 from optadvisor.studies.storage import keep_trial, study_names
 from optadvisor.studies.tasks.task import MINIMIZE, Task, TrialRecord, shown
 
-FORMAT = 2
+FORMAT = 3
+READS = (2, FORMAT)  # a study of format 2 has no learned start: it goes on without
 CANDIDATES = 3  # configs that are confirmed
 OBJECTIVES = ("value", "steps", "memory")
+NARROW = (
+    0.5  # share of the trials after the learned list that are drawn from the learned ranges, before all of the space
+)
 SLOW = 1.0  # seconds of a training from which on its end is progress; faster ones are shown a wave at a time
 
 # The learning-rate range test: so many rates over the whole range, so many steps each. The rate with the lowest value
@@ -56,7 +61,10 @@ class StudyError(RuntimeError):
 class Plan:
     """What a study is to do. Two runs of one plan give the same trials.
 
-    starts: optimizer -> the first point of its search. ranges, fixed: what the person narrowed, widened or fixed.
+    first: the learned list, (optimizer, point) in the order in which they are tried, before all else. starts:
+    optimizer -> the first point of its search, where none of the list is its. learned: optimizer -> axis -> the range
+    that is searched first. schedules: optimizer -> the schedules that are searched, of the others constant alone.
+    ranges, fixed: what the person narrowed, widened or fixed.
     hybrid: the rules of a hybrid's groups by role. objectives: what is minimised, the value first; target: the value
     that the objective "steps" counts the steps to. wave: trials of one rule asked for before any of them is told.
     allocation: "halving" moves the budget to the rules that earn it; "equal" races all of them to the end. direction:
@@ -69,7 +77,7 @@ class Plan:
     trials: int
     seed: int
     steps: int | None
-    starts: dict[str, dict[str, float]] = field(default_factory=dict)
+    starts: dict[str, dict[str, Any]] = field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     hybrid: dict[str, str] = field(default_factory=dict)
@@ -82,27 +90,66 @@ class Plan:
     allocation: str = HALVING
     direction: str = MINIMIZE
     back_off: dict[str, dict[str, float]] = field(default_factory=dict)
+    first: tuple[tuple[str, dict[str, Any]], ...] = ()
+    learned: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    schedules: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        lists = {"optimizers": list(self.optimizers), "objectives": list(self.objectives)}
-        ranges = {name: list(ends) for name, ends in self.ranges.items()}
-        return {**vars(self), **lists, "ranges": ranges, "format": FORMAT}
+        lists: dict[str, Any] = {
+            "optimizers": list(self.optimizers),
+            "objectives": list(self.objectives),
+            "first": [list(item) for item in self.first],
+            "ranges": _lists(self.ranges),
+            "learned": {optimizer: _lists(ranges) for optimizer, ranges in self.learned.items()},
+            "schedules": _lists(self.schedules),
+        }
+        return {**vars(self), **lists, "format": FORMAT}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
-        if data.get("format") != FORMAT:
+        if data.get("format") not in READS:
             raise InputError(
-                f"the stored study has format {data.get('format')!r}; this version resumes format {FORMAT}: "
-                "start a new study without --resume"
+                f"the stored study has format {data.get('format')!r}; this version resumes formats "
+                f"{' and '.join(map(str, READS))}: start a new study without --resume"
             )
         values = {name: value for name, value in data.items() if name != "format"}
-        ranges = {name: (ends[0], ends[1]) for name, ends in data["ranges"].items()}
-        tuples = {"optimizers": tuple(data["optimizers"]), "objectives": tuple(data["objectives"])}
-        return cls(**{**values, **tuples, "ranges": ranges})
+        tuples: dict[str, Any] = {
+            "optimizers": tuple(data["optimizers"]),
+            "objectives": tuple(data["objectives"]),
+            "first": tuple((optimizer, point) for optimizer, point in data.get("first", ())),
+            "ranges": _tuples(data["ranges"]),
+            "learned": {optimizer: _tuples(ranges) for optimizer, ranges in data.get("learned", {}).items()},
+            "schedules": _tuples(data.get("schedules", {})),
+        }
+        return cls(**{**values, **tuples})
+
+    @property
+    def warm(self) -> bool:
+        """Whether it starts with what was learned on other tasks."""
+        return bool(self.first or self.learned)
 
     def spaces(self) -> dict[str, Space]:
-        """What is searched of each optimizer."""
-        return space_module.narrowed([Space.of(o, **self.hybrid) for o in self.optimizers], self.ranges, self.fixed)
+        """All that is searched of each optimizer, wide enough for where it starts."""
+        spaces = space_module.narrowed([Space.of(o, **self.hybrid) for o in self.optimizers], self.ranges, self.fixed)
+        for optimizer, space in spaces.items():
+            learned = self.learned.get(optimizer, {})
+            ends = [{name: end[i] for name, end in learned.items()} for i in (0, 1)]
+            schedules = self.schedules.get(optimizer, space_module.CONSTANT)
+            spaces[optimizer] = replace(space, schedules=schedules).holding([*self.points(optimizer), *ends])
+        return spaces
+
+    def points(self, optimizer: str) -> list[dict[str, Any]]:
+        """Where the search of an optimizer starts."""
+        own = [point for name, point in self.first if name == optimizer]
+        return [*own, *([self.starts[optimizer]] if optimizer in self.starts else [])]
+
+
+def _lists(pairs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in pairs.items()}
+
+
+def _tuples(pairs: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(values) for name, values in pairs.items()}
 
 
 @dataclass(frozen=True)
@@ -236,8 +283,8 @@ def run(
     try:
         if plan.range_test:
             loop.centre()
-        for wave in waves(plan.trials, plan.optimizers, loop.best_value, plan.wave, plan.allocation):
-            loop.run_wave(wave)
+        for wave, points in loop.waves():
+            loop.run_wave(wave, points)
             if progress:
                 progress(loop.trials, plan.trials)
         standings = loop.confirm_each() if plan.allocation == EQUAL else []
@@ -290,6 +337,8 @@ class _Loop:
         self._spaces = plan.spaces()
         self._starts = dict(plan.starts)
         self._schedule = Schedule("constant", 0, plan.steps)
+        self._begun = {optimizer for optimizer, _ in plan.first}
+        self._wide_from = len(plan.first) + round(NARROW * (plan.trials - len(plan.first)))
         self._origin = {"source": "trial", "study": name, "task": task.name}
         self._pruner = searching.pruner(plan.pruner, plan.steps)
         directions = [StudyDirection.MINIMIZE] * len(plan.objectives)
@@ -318,6 +367,18 @@ class _Loop:
     def best_value(self, optimizer: str) -> float:
         done = (t.record for t in self.trials if t.optimizer == optimizer and not t.record.pruned)
         return min((record.value for record in done), default=math.inf)
+
+    def waves(self) -> Iterator[tuple[list[tuple[str, int]], list[dict[str, Any]]]]:
+        """Batches of (rule, number of trials), the first one with the points of the learned list."""
+        plan = self.plan
+        if plan.first:
+            yield [(optimizer, 1) for optimizer, _ in plan.first], [point for _, point in plan.first]
+        left = plan.trials - len(plan.first)
+        rules = plan.optimizers
+        if plan.first and plan.allocation == HALVING:  # what does not divide evenly goes to those that led in the list
+            rules = tuple(sorted(rules, key=self.best_value))
+        for wave in waves(left, rules, self.best_value, plan.wave, plan.allocation):
+            yield wave, []
 
     def centre(self) -> None:
         """The learning-rate range test: a ladder of rates for each rule, the space centred on what it finds."""
@@ -350,33 +411,62 @@ class _Loop:
         rule = rules.get(next(space.parts[role] for axis, role, _, _ in space.axes() if axis == name))
         return rates[values.index(min(values))] * BACK_OFF[rule.adaptive]
 
-    def _climb(self, space: Space, point: dict[str, float], name: str) -> Future[TrialRecord]:
+    def _climb(self, space: Space, point: dict[str, Any], name: str) -> Future[TrialRecord]:
         steps = min(LADDER_STEPS, self.plan.steps or LADDER_STEPS)
         config = space.decode(point, Schedule("constant", 0, steps), self._origin)
         key = f"range {space.optimizer} {name} {point[name]!r}"
         return self.executor.submit(Job(key, config, seeds.derive(self.plan.seed, seeds.RANGE), steps))
 
-    def run_wave(self, wave: list[tuple[str, int]]) -> None:
+    def _space(self, optimizer: str) -> Space:
+        """What the next trials of a rule are drawn from: what was learned, then all of its space."""
+        space, learned = self._spaces[optimizer], self.plan.learned.get(optimizer)
+        if not learned or len(self.trials) >= self._wide_from:
+            return space
+        start = [self._starts[optimizer]] if optimizer in self._starts else []
+        return space.ranged(learned).holding([*self.plan.points(optimizer), *start])
+
+    def _study(self, optimizer: str, distributions: dict[str, BaseDistribution]) -> optuna.Study:
+        """The rule's study in memory, its trials as if they had been drawn from these distributions: the sampler
+        looks at the settings together only where every trial has the same."""
+        study = self._studies[optimizer]
+        told = study.get_trials(deepcopy=False)
+        if told and told[-1].distributions != distributions:
+            study = optuna.create_study(
+                study_name=optimizer, directions=study.directions, pruner=self._pruner, sampler=study.sampler
+            )
+            for trial in told:
+                again = copy.copy(trial)
+                again.distributions = distributions
+                study.add_trial(again)
+            self._studies[optimizer] = study
+        return study
+
+    def run_wave(self, wave: list[tuple[str, int]], points: Sequence[dict[str, Any]] = ()) -> None:
         """Ask for a wave of trials and run those that are not in the storage yet; each is kept there as it ends.
 
-        The samplers are told when all have ended, in order: who ends first changes nothing.
+        The samplers are told when all have ended, in order: who ends first changes nothing. points: where the trials
+        start, one for each entry of the wave.
         """
         asked: list[Asked] = []
         running: dict[Future[TrialRecord], Asked] = {}
         done: dict[int, Trial] = {}
         number = len(self.trials)
         try:
-            for optimizer, count in wave:
-                study = self._studies[optimizer]
-                if optimizer in self._starts:
-                    study.enqueue_trial(self._starts.pop(optimizer))
+            for place, (optimizer, count) in enumerate(wave):
+                distributions = self._space(optimizer).distributions()
+                study = self._study(optimizer, distributions)
+                if points:
+                    study.enqueue_trial(points[place])
+                elif optimizer in self._starts and optimizer not in self._begun:
+                    study.enqueue_trial(self._starts[optimizer])
+                self._begun.add(optimizer)
                 # A sampler of its own for every wave: a resumed study draws what the first run drew.
                 origin = self.plan.optimizers.index(optimizer) if searching.fixed_seed(self.plan.sampler) else number
                 seed = seeds.derive(self.plan.seed, seeds.SAMPLER, origin)
                 study.sampler = searching.sampler(self.plan.sampler, seed)
                 before = copy.deepcopy(study) if self.plan.pruner != "none" else study
                 for _ in range(count):
-                    trial = study.ask(self._spaces[optimizer].distributions())
+                    trial = study.ask(distributions)
                     if self.plan.pruner != "none":
                         self._judges[number] = Judge(trial, before)
                     asked.append((number, optimizer, trial))
@@ -423,8 +513,9 @@ class _Loop:
         for write in ended:
             write.result()
 
-    def _config(self, optimizer: str, params: dict[str, float]) -> OptimizerConfig:
-        return self._spaces[optimizer].decode(params, self._schedule, self._origin)
+    def _config(self, optimizer: str, params: dict[str, Any]) -> OptimizerConfig:
+        space = self._spaces[optimizer]
+        return space.decode(params, space.schedule(params, self.plan.steps), self._origin)
 
     def _submit(self, number: int, optimizer: str, trial: optuna.Trial) -> Future[TrialRecord]:
         seed = seeds.derive(self.plan.seed, seeds.TRIAL, number)
@@ -451,7 +542,7 @@ class _Loop:
             state=TrialState.PRUNED if record.pruned else TrialState.COMPLETE,
             values=None if record.pruned else self._values(record),
             params=trial.params,
-            distributions=trial.distributions,
+            distributions=self._spaces[done.optimizer].distributions(),
             user_attrs={"number": number, **record.to_dict()},
             intermediate_values=self._judges[number].reports if number in self._judges else {},
         )

@@ -143,7 +143,7 @@ def test_quiet(run):
 
 def test_a_line_now_and_then_in_a_log(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tune_command, "LINE_EVERY", 0.0)
-    lines = run("tune", "digits-mlp", "--trials", "20", "--steps", "5", "--optimizer", "sgd").err.splitlines()
+    lines = run("tune", "digits-mlp", "--trials", "20", "--steps", "5", "--optimizer", "sgd", "--cold").err.splitlines()
     assert [line.split(",")[0] for line in lines] == ["8 of 20 trials", "16 of 20 trials", "20 of 20 trials"]
 
 
@@ -252,7 +252,7 @@ def test_a_full_disk(run, monkeypatch: pytest.MonkeyPatch, error: Exception, rea
 def test_help_has_every_option_and_an_example(run):
     done = run("tune", "--help")
     assert done.code == 0
-    options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test"
+    options = "optimizer trials seed storage jobs timeout steps sampler pruner set fix objective target range-test cold"
     for option in (*options.split(), "resume", "quiet", "format", "executor", "scheduler"):
         assert f"--{option}" in done.out
     assert "Example: optadvisor tune" in done.out
@@ -277,7 +277,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_options_of_the_search_are_passed_on(run, asked: list[dict[str, Any]]):
     options = "--sampler qmc --pruner median --set lr=1e-4..1e-1 --set dense.lr=.5..2 --fix weight_decay=0.1"
-    more = "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test"
+    more = "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test --cold"
     run("tune", "digits-mlp", *options.split(), *more.split(), "--timeout", "0.5").refused("enough")
     wanted = {
         "sampler": "qmc",
@@ -287,6 +287,7 @@ def test_options_of_the_search_are_passed_on(run, asked: list[dict[str, Any]]):
         "objectives": ("steps", "memory"),
         "target": -0.5,
         "range_test": True,
+        "warm": False,
         "timeout": 0.5,
     }
     assert {name: asked[0][name] for name in wanted} == wanted
@@ -441,7 +442,7 @@ def test_values_are_shown_in_the_functions_direction(run, own: Path):
 
 
 def test_a_function_that_raises_ends_the_study(run, own: Path):
-    done = run("tune", "train.py:broken", "--optimizer", "nag", "--quiet")
+    done = run("tune", "train.py:broken", "--optimizer", "nag", "--quiet", "--cold")
     done.refused("trial 0 (nag, lr ", "ValueError: a batch is empty, at train.py:", "train.py:broken --resume", code=1)
 
 
@@ -463,7 +464,7 @@ def test_the_page_of_a_function(run, own: Path):
     ("function", "message"), [("dies", "its process ended with exit status 3"), ("slow", "stopped after 0.5 seconds")]
 )
 def test_failed_trials_are_counted_and_explained(run, own: Path, function: str, message: str):
-    arguments = ("--trials", "5", "--optimizer", "sgd", "--timeout", "0.5", "--quiet")
+    arguments = ("--trials", "5", "--optimizer", "sgd", "--timeout", "0.5", "--quiet", "--cold")
     done = run("tune", f"train.py:{function}", *arguments)
     assert re.search(r"5 trials \(0 diverged, [1-4] failed\)", " ".join(done.out.split()))
     assert re.search(rf"\n  trial \d \(sgd, lr [\d.e-]+\): {message}\n", done.out)

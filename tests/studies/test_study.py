@@ -303,8 +303,17 @@ def test_two_studies_of_a_task_have_two_names(kept: Any):
 def test_a_plan_of_another_format_is_refused(kept: Any):
     header = optuna.create_study(storage=kept, study_name="bowl#1")
     header.set_user_attr("plan", {**PLAN.to_dict(), "format": 99})
-    with pytest.raises(InputError, match="the stored study has format 99; this version resumes format 2"):
+    with pytest.raises(
+        InputError, match="the stored study has format 99; this version resumes formats 2 and 3: start a new"
+    ):
         study.latest(kept, "bowl")
+
+
+def test_a_study_of_format_2_is_resumed_as_it_was_planned(kept: Any):
+    new = ("first", "learned", "schedules")
+    old = {name: value for name, value in PLAN.to_dict().items() if name not in new}
+    optuna.create_study(storage=kept, study_name="bowl#1").set_user_attr("plan", {**old, "format": 2})
+    assert study.latest(kept, "bowl") == ("bowl#1", PLAN)
 
 
 def test_a_study_whose_sampler_would_draw_otherwise_is_not_mixed(kept: Any, monkeypatch: pytest.MonkeyPatch):
@@ -315,11 +324,109 @@ def test_a_study_whose_sampler_would_draw_otherwise_is_not_mixed(kept: Any, monk
         run(kept, name=name)
 
 
+# A learned start
+
+SCHEDULES = ("constant", "cosine")
+FIRST = (
+    ("sgd", {"lr": 5.0, "weight_decay": 1e-6, "schedule": "cosine"}),  # beyond the range of the rule's record
+    ("adamw", {"lr": 0.02, "schedule": "constant"}),
+    ("sgd", {"lr": 0.5, "weight_decay": 1e-6, "schedule": "constant"}),
+    ("adamw", {"lr": 0.03, "schedule": "cosine"}),
+)
+COMPLETE = {"one_minus_beta1": 0.1, "one_minus_beta2": 0.001, "eps": 1e-8, "weight_decay": 0.01}
+WARM = replace(
+    PLAN,
+    trials=60,
+    first=tuple((name, {**(COMPLETE if name == "adamw" else {}), **point}) for name, point in FIRST),
+    starts={"nag": {"lr": 0.04, "one_minus_momentum": 0.1, "weight_decay": 1e-6, "schedule": "cosine"}},
+    learned={"adamw": {"lr": (0.004, 0.025)}, "nag": {"lr": (0.005, 0.05), "one_minus_momentum": (0.05, 0.2)}},
+    schedules=dict.fromkeys(PLAN.optimizers, SCHEDULES),
+)
+
+
+def learned_values(trial: Any) -> tuple[str, float, str]:
+    config = trial.record.config
+    return config.optimizer, config.hyperparameters["lr"], config.schedule["name"]
+
+
+def test_a_warm_plan_survives_the_storage(kept: Any):
+    name = study.create(kept, WARM)
+    assert study.latest(storage.open_storage(None, "bowl"), "bowl") == (name, WARM)
+    assert WARM.warm
+    assert not PLAN.warm
+
+
+def test_the_learned_list_runs_first_in_its_order_with_its_schedules(kept: Any):
+    result = run(kept, WARM)
+    expected = [(name, point["lr"], point["schedule"]) for name, point in FIRST]
+    assert [learned_values(trial) for trial in result.trials[:4]] == expected
+    assert len(result.trials) == 60
+    cosine = result.trials[0].record.config.schedule
+    assert (cosine["name"], cosine["warmup_steps"], cosine["total_steps"]) == ("cosine", 0, 10)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_small_budget_is_spent_on_the_head_of_the_list(kept: Any, count: int):
+    result = run(kept, replace(WARM, trials=count, first=WARM.first[:count]))
+    assert [learned_values(trial)[0] for trial in result.trials] == [name for name, _ in FIRST[:count]]
+
+
+def test_a_rule_that_is_not_in_the_list_begins_where_it_starts(kept: Any):
+    nag = next(trial for trial in run(kept, WARM).trials if trial.optimizer == "nag")
+    assert learned_values(nag) == ("nag", 0.04, "cosine")
+
+
+def test_learned_ranges_are_searched_first_and_all_of_the_space_later(kept: Any):
+    trials_ = run(kept, WARM).trials
+    until = 4 + round(study.NARROW * 56)
+    # A wave that begins before the change is drawn from the learned range whole.
+    waves = {"adamw": (0.004, 0.03), "nag": (0.005, 0.05)}
+    for trial in trials_[4:until]:
+        low, high = waves.get(trial.optimizer, (1e-3, 5.0))
+        assert low <= trial.record.config.hyperparameters["lr"] <= high
+    late = [t for t in trials_[until + 8 :] if t.optimizer in waves]
+    outside = [t for t in late if not waves[t.optimizer][0] <= learned_values(t)[1] <= waves[t.optimizer][1]]
+    assert outside, "all of the space has its turn"
+    assert {learned_values(trial)[2] for trial in trials_[4:]} == set(SCHEDULES)
+
+
+def test_a_warm_study_is_the_same_with_any_jobs_and_after_an_interruption(kept: Any):
+    undisturbed = run(kept, WARM, jobs=1)
+    assert trials(run(kept, WARM, jobs=4)) == trials(undisturbed)
+    for stop_at in (2, 11, 40):
+        name = study.create(kept, WARM)
+        with pytest.raises(Stop):
+            run(kept, WARM, train=Counted(stop_at), name=name)
+        resumed = run(storage.open_storage(None, "bowl"), WARM, name=name)
+        assert trials(resumed) == trials(undisturbed)
+        assert resumed.value == undisturbed.value
+    stored = optuna.load_study(storage=storage.open_storage(None, "bowl"), study_name=f"{name}/adamw").trials
+    assert {trial.params["schedule"] for trial in stored} == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_pruning_goes_on_where_the_range_changes(kept: Any, pruner: str):
+    plan = replace(WARM, pruner=pruner, trials=80)
+    one, other = run(kept, plan, jobs=1), run(kept, plan, jobs=3)
+    assert trials(one) == trials(other)
+    assert [t.record.state for t in one.trials] == [t.record.state for t in other.trials]
+    assert "pruned" in {t.record.state for t in one.trials[-30:]}
+
+
+def test_the_range_test_moves_a_learned_start(kept: Any):
+    plan = replace(WARM, first=(), learned={"nag": {"one_minus_momentum": (0.05, 0.2)}}, range_test=True)
+    result = run(kept, plan)
+    nag = next(trial for trial in result.trials if trial.optimizer == "nag")
+    assert learned_values(nag)[1] != 0.04
+    assert learned_values(nag)[2] == "cosine"
+
+
 # oa.tune: the plan that follows from the arguments
 
 
 def tune(**arguments: Any) -> Result:
-    return oa.tune("digits-mlp", **{"trials": 7, "steps": 5, **arguments})
+    """A study that starts as advised: what is learned changes with what the package ships (tests/test_warming.py)."""
+    return oa.tune("digits-mlp", **{"trials": 7, "steps": 5, "warm": False, **arguments})
 
 
 def test_the_default_rules_are_the_dense_ones_in_the_order_of_the_advice():
