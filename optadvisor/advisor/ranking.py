@@ -26,7 +26,9 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.profile import TaskProfile
 
 LR_STEP = 3.0  # between the learning rates of one optimizer in the guide's list
-DISTINCT = 1.6  # two configs of one schedule with rates nearer than this are one; 1.5 is the contract, rates are rounded
+DISTINCT = (
+    1.6  # two configs of one schedule with rates nearer than this are one; 1.5 is the contract, rates are rounded
+)
 LADDER = 6  # steps up and down
 LEARNED = 8  # so many configs are chosen by the sum; what follows is the guide's list
 FADE = 0.7  # p_n: how much less each further pick of the guide counts

@@ -9,7 +9,8 @@ from importlib import resources
 
 import pytest
 
-from optadvisor.advisor import evidence, published
+from optadvisor.advisor import evidence, published, recommend
+from optadvisor.advisor.knowledge import Knowledge
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import ARCHITECTURES, DOMAINS, TaskProfile
 

@@ -33,7 +33,6 @@ from optadvisor.kernels.rules import RULES
 from optadvisor.studies import outcomes
 from optadvisor.studies.outcomes import Sheet
 
-
 PUBLISHED_WORTH = 0.1
 
 
