@@ -28,6 +28,7 @@ from optadvisor.advisor.knowledge import (
 from optadvisor.advisor.learning import classifiers, deepobs, rates
 from optadvisor.advisor.learning.dataset import Dataset, Floats
 from optadvisor.advisor.learning.judge import best_of
+from optadvisor.advisor.own import MEAN_OF_ANNEALED
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.rules import RULES
 from optadvisor.studies import outcomes
@@ -132,7 +133,7 @@ def published_rows(known: Sequence[Candidate]) -> list[Row]:
         for n, candidate in enumerate(known):
             curve = curves.get(published.kin(candidate.optimizer))
             if curve is not None and candidate.kind in (CONSTANT, ANNEALED):
-                lr = candidate.lr * (0.5 if candidate.kind == ANNEALED else 1.0)
+                lr = candidate.lr * (MEAN_OF_ANNEALED if candidate.kind == ANNEALED else 1.0)
                 regrets[n] = np.interp(math.log(lr), curve[:, 0], curve[:, 1])
         best = {}
         for rule, curve in curves.items():
