@@ -6,6 +6,7 @@ configs are picked on one seed and scored on the others; means are over families
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -245,7 +246,9 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
     origins = [seeding.derive(sheet.seed, seeding.TRIAL, s) for s in range(sheet.seeds)]
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
+    with warnings.catch_warnings():  # group is experimental, and says so
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
     optuna.logging.set_verbosity(verbosity)
     best, best_config, scores = np.inf, None, []
     ends = judge.scale(i)
