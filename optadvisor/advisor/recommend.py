@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from optadvisor.advisor import evidence, guide, settings
+from optadvisor.advisor import evidence, guide, lists, settings
 from optadvisor.advisor.guide import Decision
 from optadvisor.advisor.knowledge import Knowledge, load
 from optadvisor.advisor.ranking import Pick, Ranking
@@ -155,6 +155,7 @@ def _recommendation(
 ) -> Recommendation:
     name, config = pick.option.optimizer, pick.config
     near = evidence.studied(name, knowledge, ranking.weighed)
+    learned = lists.ranges(knowledge, profile, name) if ranking.outcomes >= SPEAKS and config.batch == "mini" else None
     chances = knowledge.classifier.probabilities(profile, profile.trials) if knowledge.classifier else {}
     return Recommendation(
         place,
@@ -164,7 +165,7 @@ def _recommendation(
         decision.reasons(name),
         [*_settings_evidence(config), *near, *evidence.cited(name, profile)],
         guide.memory(name, profile.parameters),
-        settings.search_space(config),
+        settings.search_space(config, learned),
         guide.load().take_it_when[name],
         pick.option.factor,
         None if pick.regret is None else round(pick.regret, 3),
