@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from optadvisor.advisor import evidence, guide, lists, settings
+from optadvisor.advisor import evidence, guide, lists, published, settings
 from optadvisor.advisor.guide import Decision
 from optadvisor.advisor.knowledge import Knowledge, load
 from optadvisor.advisor.ranking import Pick, Ranking
@@ -28,7 +29,8 @@ class Recommendation:
 
     expected_regret: on tasks like this one, from outcomes alone: 0 is the best config known, 1 a random one; None where
     no outcome speaks. moved_by: by how much the config lowers the expected regret of the best of those before it, and
-    the parts of that which outcomes and guide contribute (ranking.py).
+    the parts of that which outcomes and guide contribute (ranking.py). lr_interval: {"low", "high", "source"}, where the
+    optimizer's best learning rate lies in four of five cases: from outcomes, or from tuned tables of the domain.
     """
 
     rank: int
@@ -43,6 +45,7 @@ class Recommendation:
     lr_factor: float = 1.0
     expected_regret: float | None = None
     moved_by: dict[str, float] = field(default_factory=dict)
+    lr_interval: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The recommendation as the JSON of `optadvisor recommend` has it."""
@@ -58,6 +61,7 @@ class Recommendation:
             "take_it_when": self.take_it_when,
             "expected_regret": self.expected_regret,
             "moved_by": self.moved_by,
+            "lr_interval": self.lr_interval,
         }
 
 
@@ -132,7 +136,7 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP, knowledge: Kno
     ]
     race = _race(recommendations, profile)
     if race:
-        warnings.append(race["text"])
+        warnings.insert(0, race["text"])
     return Advice(
         profile,
         recommendations,
@@ -174,7 +178,29 @@ def _recommendation(
             "outcomes": round(pick.gain * pick.from_outcomes, 4),
             "guide": round(pick.gain * (1.0 - pick.from_outcomes), 4),
         },
+        _lr_interval(name, profile, ranking, knowledge),
     )
+
+
+def _lr_interval(name: str, profile: TaskProfile, ranking: Ranking, knowledge: Knowledge) -> dict[str, Any] | None:
+    """Where the best learning rate of an optimizer lies with a probability of 80%, and how that is known."""
+    if ranking.outcomes >= SPEAKS and knowledge.rates:
+        rate = knowledge.rates.predict(name, profile)
+        if rate:
+            return {
+                "low": _two(rate.low),
+                "high": _two(rate.high),
+                "source": "outcomes of studied tasks, constant rate",
+            }
+    found = published.learning_rate(name, profile, knowledge.left_out)
+    if found and profile.domain and found.points[0].profile.domain == profile.domain:
+        low, high = (_two(math.exp(end)) for end in (found.low, found.high))
+        return {"low": low, "high": high, "source": "tuned tables of the domain"}
+    return None
+
+
+def _two(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def _race(found: list[Recommendation], profile: TaskProfile) -> dict[str, Any] | None:

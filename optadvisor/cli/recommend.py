@@ -65,7 +65,7 @@ def show(advice: Advice, explain: bool = False) -> None:
     page.line(f"For: {_profile(advice.profile)}", "dim")
     page.heading("Settings")
     state = [] if best.memory_bytes is None else [("optimizer state", show_bytes(best.memory_bytes))]
-    page.rows(settings(best.config) + state)
+    page.rows(settings(best.config) + _likely(best) + state)
     page.heading("Why")
     for reason in best.reasons:
         page.line(f"{reason['rule']:<4} {reason['text']}", indent=2, hang=5)
@@ -150,6 +150,14 @@ def settings(config: OptimizerConfig) -> list[tuple[str, str]]:
     if config.batch == "full":
         rows.append(("batch", "full: every step uses all samples"))
     return rows
+
+
+def _likely(best: Recommendation) -> list[tuple[str, str]]:
+    """Where the best learning rate is likely to be."""
+    if not best.lr_interval:
+        return []
+    low, high = (number(best.lr_interval[end]) for end in ("low", "high"))
+    return [("best lr, 4 in 5 cases", f"{low} to {high} ({best.lr_interval['source']})")]
 
 
 def _schedule(schedule: dict[str, Any]) -> str:
