@@ -16,8 +16,10 @@ FLAGS = ("convex", "unstable", "non_stationary", "ill_conditioned")
 # What a profile that does not say its size is taken for: a model that somebody trains for use, not one of the small
 # ones that were studied here. So the guide and what was published lead where the size is unknown.
 TYPICAL = {"parameters": 1e7, "steps": 5e4}
-SMALL_DATA = 10_000  # training samples (the guide's R5) up to which an unsaid size is taken for a small one
+# Where data or model are said to be small, the other is taken for small too; where data are said, EPOCHS of them.
+SMALL_DATA, SMALL_MODEL = 10_000, 100_000
 TYPICAL_SMALL = {"parameters": 1e4, "steps": 3e3}
+EPOCHS, BATCH = 30, 64
 
 # Networks of one kind, half as far from each other as from the rest.
 _KINDS = ({"linear", "mlp"}, {"cnn", "resnet", "unet"}, {"rnn", "transformer"}, {"embedding-tower", "linear"})
@@ -45,12 +47,13 @@ class Scales:
 
 def size(profile: TaskProfile) -> tuple[float, float]:
     """log10 of parameters and of steps, typical ones where the profile does not say."""
-    small = profile.samples is not None and profile.samples <= SMALL_DATA
+    known = ((profile.samples, SMALL_DATA), (profile.parameters, SMALL_MODEL))
+    small = any(value is not None and value <= most for value, most in known)
     typical = TYPICAL_SMALL if small else TYPICAL
-    return (
-        math.log10(profile.parameters or typical["parameters"]),
-        math.log10(profile.steps or typical["steps"]),
-    )
+    steps = profile.steps
+    if steps is None and profile.samples:
+        steps = max(1, EPOCHS * profile.samples // (profile.batch_size or BATCH))
+    return math.log10(profile.parameters or typical["parameters"]), math.log10(steps or typical["steps"])
 
 
 def size_distance(one: TaskProfile, other: TaskProfile, scales: Scales) -> float:

@@ -21,6 +21,7 @@ from optadvisor.advisor.classifier import Classifier
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.rates import Rates
 from optadvisor.config import HYBRID, OptimizerConfig, no_decay
+from optadvisor.files import home
 from optadvisor.kernels.rules import RULES
 from optadvisor.kernels.schedules import WARMS_UP, Schedule
 from optadvisor.profile import TaskProfile
@@ -250,16 +251,22 @@ def shipped() -> Knowledge:
         return from_arrays(read_npz(file))
 
 
+def own_file() -> Path:
+    """Where the person's own studies are kept as knowledge (own.py)."""
+    return home() / "knowledge" / "own.json"
+
+
 def load() -> Knowledge:
     """What the package ships, and after it the rows of the person's own studies; InputError where their file is broken.
 
     Where the package ships no candidates there is nothing that a study could be a row over.
     """
+    knowledge = shipped()
+    if not knowledge.candidates or not own_file().exists():
+        return knowledge
     from optadvisor.advisor import own  # which takes Row and Candidate from here
 
-    knowledge = shipped()
-    rows = own.rows(knowledge.candidates) if knowledge.candidates else []
-    return replace(knowledge, rows=[*knowledge.rows, *rows]) if rows else knowledge
+    return replace(knowledge, rows=[*knowledge.rows, *own.rows(knowledge.candidates)])
 
 
 def save(knowledge: Knowledge, path: Path) -> None:

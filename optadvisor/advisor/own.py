@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optadvisor.advisor.knowledge import DRAWN, MISSING, OWN, STEPS, Candidate, Row
-from optadvisor.files import home, locked, writable_folder, write_whole
+from optadvisor.advisor.knowledge import DRAWN, MISSING, OWN, STEPS, Candidate, Row, own_file
+from optadvisor.files import locked, writable_folder, write_whole
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.rules import RULES
 from optadvisor.kernels.schedules import NAMES as SCHEDULES
@@ -121,18 +121,13 @@ class Study:
         return cls(**texts, profile=profile, trials=trials)
 
 
-def place() -> Path:
-    """The file of the person's own knowledge."""
-    return home() / "knowledge" / "own.json"
-
-
 _last: tuple[Any, Sequence[Candidate], list[Row]] | None = None
 
 
 def rows(candidates: Sequence[Candidate]) -> list[Row]:
     """A row for each study that was added, over the candidates; InputError with the remedy where the file is broken."""
     global _last
-    path = place()
+    path = own_file()
     with _explained(path):
         try:
             stat = path.stat()
@@ -146,7 +141,7 @@ def rows(candidates: Sequence[Candidate]) -> list[Row]:
 
 def studies() -> list[Study]:
     """The studies that were added, in that order; InputError with the remedy where the file is broken."""
-    path = place()
+    path = own_file()
     if not path.exists():
         return []
     with _explained(path):
@@ -155,7 +150,7 @@ def studies() -> list[Study]:
 
 def add(study: Study, candidates: Sequence[Candidate]) -> bool:
     """Keep a study, with its regrets over the candidates; whether it takes the place of an earlier state of itself."""
-    path = place()
+    path = own_file()
     study = replace(study, added=datetime.datetime.now().astimezone().isoformat(timespec="seconds"))
     Study.from_dict(study.to_dict())  # nothing is written that could not be read
     writable_folder(path.parent)
@@ -168,7 +163,7 @@ def add(study: Study, candidates: Sequence[Candidate]) -> bool:
 
 def forget(name: str, candidates: Sequence[Candidate]) -> int:
     """Drop the studies of a name, of whatever storage; how many. InputError with the nearest name where there is none."""
-    path = place()
+    path = own_file()
     before = studies()
     if not before:
         raise InputError(f"no study {name!r} in your own knowledge: it is empty; optadvisor learn add STUDY fills it")
@@ -187,7 +182,7 @@ def forget(name: str, candidates: Sequence[Candidate]) -> int:
 def forget_all() -> bool:
     """Remove the file, whatever is in it; whether there was one."""
     try:
-        place().unlink()
+        own_file().unlink()
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True

@@ -26,7 +26,9 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.profile import TaskProfile
 
 LR_STEP = 3.0  # between the learning rates of one optimizer in the guide's list
-DISTINCT = 1.5  # two configs with learning rates nearer than this, and the same schedule, are one
+DISTINCT = (
+    1.6  # two configs of one schedule with rates nearer than this are one; 1.5 is the contract, rates are rounded
+)
 LADDER = 6  # steps up and down
 LEARNED = 8  # so many configs are chosen by the sum; what follows is the guide's list
 FADE = 0.7  # p_n: how much less each further pick of the guide counts
@@ -187,9 +189,12 @@ class _Law:
         return all(distinct(option, other) for other in found)
 
     def _in_time(self, name: str, position: int, seen: Sequence[str]) -> bool:
-        """Whether full-batch descent can still be among the first five, after what must come before it."""
+        """Whether full-batch descent can still be among the first five, after what must come before it.
+
+        The third place goes to another learning rate: it is lost to those that wait.
+        """
         waiting = (self.before.get("sgd", set()) | {"sgd"}) - set(seen) - {name}
-        return name in self.before.get("sgd", set()) | {"sgd"} or len(waiting) <= 4 - position - 1
+        return len(waiting) <= (3 if position < 2 else 4) - position
 
 
 def distinct(one: Option, other: Option) -> bool:
@@ -248,12 +253,16 @@ def _guide_picks(making: _Making, top: int) -> Iterator[Option]:
         yield pick
 
 
-def _other_learning_rates(making: _Making) -> Iterator[Option]:
-    """Other learning rates: of the two leading optimizers first, near ones first, up first unless training is shaky."""
+def _other_learning_rates(making: _Making, leading: Sequence[str] = ()) -> Iterator[Option]:
+    """Other learning rates: of the two leading optimizers first, near ones first, up first unless training is shaky.
+
+    leading: those that lead the list so far; left out, the guide's first two.
+    """
     profile, decision = making.profile, making.decision
     shaky = profile.goal == "stability" or (decision.leader is not None and decision.leader.id == "R4")
     signs = (-1, 1) if shaky or profile.unstable else (1, -1)
-    for names in (decision.order[:2], decision.order[2:]):
+    leading = leading or decision.order[:2]
+    for names in (leading, [name for name in decision.order if name not in leading]):
         for step in range(1, LADDER + 1):
             for name in names:
                 for sign in signs:
@@ -268,7 +277,9 @@ def _tail(making: _Making, chosen: Sequence[Option], top: int) -> Iterator[Optio
     found = list(chosen)
     if len(found) >= top:
         return
-    fresh, others = [making.option(name) for name in making.decision.order], list(_other_learning_rates(making))
+    leading = list(dict.fromkeys(option.optimizer for option in chosen))[:2]
+    fresh = [making.option(name) for name in making.decision.order]
+    others = list(_other_learning_rates(making, leading))
     while len(found) < top:
         seen = {option.optimizer for option in found}
         new = [option for option in fresh if option.optimizer not in seen]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from optadvisor.advisor import evidence, guide, settings
+from optadvisor.advisor import evidence, guide, lists, settings
 from optadvisor.advisor.guide import Decision
 from optadvisor.advisor.knowledge import Knowledge, load
 from optadvisor.advisor.ranking import Pick, Ranking
@@ -17,6 +17,8 @@ from optadvisor.profile import TaskProfile
 
 TOP = 5
 SPEAKS = 0.5  # share of the outcomes in the ranking from which on they contradict the guide aloud
+LOW = 0.5  # a confidence below this is called low
+WORTH_A_TRIAL = 0.02  # expected gain of the best so far from which on a further config is worth racing
 NOISE = 0.05  # differences of expected regret below this are within the noise of seeds
 
 
@@ -64,7 +66,8 @@ class Advice:
     """The answer to a profile. Iterates over its recommendations, the best first.
 
     disagreements: where the guide's law keeps first what outcomes would not. basis: the shares of outcomes and guide in
-    the ranking, and how many tasks exactly like this one the outcomes are worth.
+    the ranking, and how many tasks exactly like this one the outcomes are worth. race: where the confidence is low, how
+    many of the first configs are worth trying against each other.
     """
 
     profile: TaskProfile
@@ -75,6 +78,7 @@ class Advice:
     warnings: list[str] = field(default_factory=list)
     disagreements: list[dict[str, Any]] = field(default_factory=list)
     basis: dict[str, float] = field(default_factory=dict)
+    race: dict[str, Any] | None = None
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.recommendations)
@@ -100,6 +104,7 @@ class Advice:
             "warnings": self.warnings,
             "disagreements": self.disagreements,
             "basis": self.basis,
+            "race": self.race,
         }
 
 
@@ -121,12 +126,16 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP, knowledge: Kno
     warnings = list(decision.warnings)
     if len(ranking.picks) < top:
         warnings.append(f"only {len(ranking.picks)} distinct configs can be advised here, {top} were asked for")
+    recommendations = [
+        _recommendation(place, pick, profile, decision, ranking, knowledge)
+        for place, pick in enumerate(ranking.picks, 1)
+    ]
+    race = _race(recommendations, profile)
+    if race:
+        warnings.append(race["text"])
     return Advice(
         profile,
-        [
-            _recommendation(place, pick, profile, decision, ranking, knowledge)
-            for place, pick in enumerate(ranking.picks, 1)
-        ],
+        recommendations,
         decision.conflicts,
         decision.excluded,
         guide.questions(profile),
@@ -137,6 +146,7 @@ def recommend(profile: TaskProfile | None = None, top: int = TOP, knowledge: Kno
             "guide": round(1.0 - ranking.outcomes, 3),
             "tasks": round(ranking.rows, 2),
         },
+        race,
     )
 
 
@@ -145,6 +155,7 @@ def _recommendation(
 ) -> Recommendation:
     name, config = pick.option.optimizer, pick.config
     near = evidence.studied(name, knowledge, ranking.weighed)
+    learned = lists.ranges(knowledge, profile, name) if ranking.outcomes >= SPEAKS and config.batch == "mini" else None
     chances = knowledge.classifier.probabilities(profile, profile.trials) if knowledge.classifier else {}
     return Recommendation(
         place,
@@ -154,7 +165,7 @@ def _recommendation(
         decision.reasons(name),
         [*_settings_evidence(config), *near, *evidence.cited(name, profile)],
         guide.memory(name, profile.parameters),
-        settings.search_space(config),
+        settings.search_space(config, learned),
         guide.load().take_it_when[name],
         pick.option.factor,
         None if pick.regret is None else round(pick.regret, 3),
@@ -164,6 +175,19 @@ def _recommendation(
             "guide": round(pick.gain * (1.0 - pick.from_outcomes), 4),
         },
     )
+
+
+def _race(found: list[Recommendation], profile: TaskProfile) -> dict[str, Any] | None:
+    """Where the first optimizer is less likely than not within noise of the best: which configs to race."""
+    if found[0].confidence >= LOW or profile.trials == 1 or len(found) < 2:
+        return None
+    worth = [entry.rank for entry in found if entry.rank <= 2 or entry.moved_by["gain"] >= WORTH_A_TRIAL]
+    return {
+        "configs": len(worth),
+        "ranks": worth,
+        "text": f"the confidence is low ({found[0].confidence:.0%}): race configs {', '.join(map(str, worth))} of this list "
+        f"(optadvisor compare TASK --advised {max(worth)}) where you can afford it",
+    }
 
 
 def _disagreements(decision: Decision, ranking: Ranking) -> list[dict[str, Any]]:

@@ -199,21 +199,37 @@ def _schedule(optimizer: str, profile: TaskProfile, decision: Decision, full_bat
     return Schedule(name, round(warmup * profile.steps), profile.steps)
 
 
-def search_space(config: OptimizerConfig) -> dict[str, dict[str, Any]]:
-    """What a study searches around the config: the rules' own axes, lr within a factor of 10 of the config's."""
+def search_space(
+    config: OptimizerConfig, learned: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What a study searches around the config: the rules' own axes, lr within a factor of 10 of the config's.
+
+    learned: axis -> the range that was good on tasks like it (lists.ranges); it is searched, and the config's value with it.
+    """
     if config.optimizer != HYBRID:
-        return _axes(config.optimizer, config.hyperparameters["lr"], "")
+        return _axes(config.optimizer, config.hyperparameters, "", learned or {})
     space: dict[str, dict[str, Any]] = {}
     for group in config.groups:
         if group["role"] != "no_decay":
-            space.update(_axes(group["optimizer"], group["hyperparameters"]["lr"], f"{group['role']}."))
+            space.update(_axes(group["optimizer"], group["hyperparameters"], f"{group['role']}.", learned or {}))
     return space
 
 
-def _axes(optimizer: str, lr: float, prefix: str) -> dict[str, dict[str, Any]]:
+def _axes(
+    optimizer: str, values: Mapping[str, Any], prefix: str, learned: Mapping[str, tuple[float, float]]
+) -> dict[str, dict[str, Any]]:
     axes = {}
     for hyperparameter, axis in RULES[optimizer].search():
-        low, high = (_round(lr / 10), _round(lr * 10)) if axis.name == "lr" else (axis.low, axis.high)
+        low, high = axis.low, axis.high
+        if axis.name == "lr":
+            low, high = _round(values["lr"] / 10), _round(values["lr"] * 10)
+        if prefix + axis.name in learned:
+            ends = learned[prefix + axis.name]
+            low, high = ends if axis.name == "lr" else (max(ends[0], axis.low), min(ends[1], axis.high))
+            value = values[hyperparameter.name]
+            own = float(value if axis.index is None else value[axis.index])
+            own = 1.0 - own if axis.complement else own
+            low, high = (_round(min(low, own) if own > 0 else low), _round(max(high, own)))
         axes[prefix + axis.name] = {
             "hyperparameter": hyperparameter.name,
             "low": low,

@@ -61,14 +61,8 @@ every_profile = pytest.mark.parametrize(
 def test_structure(advise, known):
     data = advise(top=TOP, **known).data
     assert set(data) == {
-        "profile",
-        "recommendations",
-        "conflicts",
-        "excluded",
-        "questions",
-        "warnings",
-        "disagreements",
-        "basis",
+        *("profile", "recommendations", "conflicts", "excluded", "questions", "warnings"),
+        *("disagreements", "basis", "race"),
     }
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert set(data["profile"]) == set(TaskProfile().to_dict())
@@ -176,7 +170,8 @@ def test_schedules(advise, known):
             assert schedule["total_steps"] == steps
             assert 0 <= schedule["warmup_steps"] < steps
             assert "warmup_fraction" not in schedule
-        if entry["optimizer"] in ("ftrl", "adagrad", "hybrid"):
+        learned = entry["config"]["provenance"]["source"] == "outcomes"
+        if entry["optimizer"] in ("ftrl", "hybrid") or (entry["optimizer"] == "adagrad" and not learned):
             assert schedule["name"] == "constant"
         if entry["config"]["batch"] == "full":
             assert schedule["name"] == "constant"
@@ -257,7 +252,7 @@ def test_about_a_third_are_other_learning_rates_of_leading_optimizers(advise, kn
     assert set(first_again[:4]) <= set(leading)
 
 
-@pytest.mark.parametrize("top", [14, 20, 1000])
+@pytest.mark.parametrize("top", [40, 1000])
 def test_fewer_than_k_only_with_a_warning(advise, top):
     answer = advise(parameters=1000, memory_limit=0, top=top)
     assert answer.order == ["sgd"]

@@ -9,7 +9,8 @@ from importlib import resources
 
 import pytest
 
-from optadvisor.advisor import evidence, published
+from optadvisor.advisor import evidence, published, recommend
+from optadvisor.advisor.knowledge import Knowledge
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import ARCHITECTURES, DOMAINS, TaskProfile
 
@@ -169,9 +170,19 @@ def test_results_on_the_same_kind_of_network_are_cited_first(advise):
         ({"domain": "recsys"}, "hybrid", 0.7, 0, 0),
     ],
 )
-def test_confidence_is_the_prior_as_four_tasks_and_the_published_ties(advise, known, optimizer, prior, ties, tasks):
-    expected = (4 * prior + ties) / (4 + tasks)
-    assert advise(top=20, **known).of(optimizer)["confidence"] == pytest.approx(expected, abs=0.0051)
+def test_confidence_is_the_prior_and_the_published_ties(known, optimizer, prior, ties, tasks):
+    expected = (evidence.PRIOR * prior + ties) / (evidence.PRIOR + tasks)
+    answer = recommend(TaskProfile(**known), 20, Knowledge([], []))
+    found = next(entry for entry in answer if entry.optimizer == optimizer)
+    assert found.confidence == pytest.approx(expected, abs=0.0051)
+
+
+def test_confidence_counts_what_was_learned_as_the_tasks_that_the_outcomes_are_worth():
+    profile = TaskProfile(domain="speech")
+    assert evidence.confidence("sgd", 0.4, profile, learned=0.9, tasks=0.0) == 0.4
+    expected = (evidence.PRIOR * 0.4 + 3.0 * 0.9) / (evidence.PRIOR + 3.0)
+    assert evidence.confidence("sgd", 0.4, profile, learned=0.9, tasks=3.0) == pytest.approx(expected, abs=0.0051)
+    assert evidence.confidence("sgd", 0.4, profile, learned=1.0, tasks=1e9) == 0.99
 
 
 def test_confidence_of_a_prior_alone():

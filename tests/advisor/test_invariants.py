@@ -209,7 +209,9 @@ def test_every_answer_is_whole(profile):
     assert len(entries) == 20 or any("20" in warning for warning in data["warnings"])
     assert len(entries) >= 5
     assert entries[0]["reasons"]
-    assert len({json.dumps([c["optimizer"], c["hyperparameters"], c["groups"]]) for c in configs}) == len(entries)
+    assert len(
+        {json.dumps([c["optimizer"], c["hyperparameters"], c["groups"], c["schedule"]]) for c in configs}
+    ) == len(entries)
 
     order = [entry["optimizer"] for entry in entries]
     for config in (configs[order.index(name)] for name in set(order)):

@@ -151,7 +151,7 @@ def test_a_study_starts_its_range_test_with_what_was_learned(fitted: Rates, monk
     task = registry.get("clicks-two-tower")
     asked: dict[str, Any] = {
         **dict.fromkeys(
-            ("sampler", "pruner", "ranges", "fixed", "objectives", "target", "direction", "seed", "trials")
+            ("sampler", "pruner", "ranges", "fixed", "objectives", "target", "direction", "seed", "trials", "warm")
         ),
         "optimizers": ("hybrid", "adamw", "lion"),
         "steps": 500,

@@ -179,16 +179,16 @@ def test_another_storage(run, result, tmp_path: Path, url: str):
 
 
 def test_a_broken_file(run, result):
-    own.place().parent.mkdir(parents=True)
-    own.place().write_text("{")
+    knowledge.own_file().parent.mkdir(parents=True)
+    knowledge.own_file().write_text("{")
     for args in (["recommend"], ["learn", "show"], ["learn", "add", "digits-mlp#1"], ["learn", "forget", "x#1"]):
-        run(*args).refused(str(own.place()), "is not JSON", "optadvisor learn forget --all")
+        run(*args).refused(str(knowledge.own_file()), "is not JSON", "optadvisor learn forget --all")
     assert run("learn", "forget", "--all").code == 0
     assert run("recommend").code == 0
 
 
 def test_a_folder_that_cannot_be_written(run, result, monkeypatch):
-    own.place().parent.write_text("a file")
+    knowledge.own_file().parent.write_text("a file")
     run("learn", "add", "digits-mlp#1").refused("cannot write in", "OPTADVISOR_HOME")
     assert run("recommend").code == 0
 

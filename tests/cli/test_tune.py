@@ -277,7 +277,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_options_of_the_search_are_passed_on(run, asked: list[dict[str, Any]]):
     options = "--sampler qmc --pruner median --set lr=1e-4..1e-1 --set dense.lr=.5..2 --fix weight_decay=0.1"
-    more = "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test --cold"
+    more = (
+        "--fix amsgrad=True --fix betas=0.9,0.95 --objective steps --objective memory --target -0.5 --range-test --cold"
+    )
     run("tune", "digits-mlp", *options.split(), *more.split(), "--timeout", "0.5").refused("enough")
     wanted = {
         "sampler": "qmc",

@@ -6,6 +6,7 @@ configs are picked on one seed and scored on the others; means are over families
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -50,7 +51,7 @@ class Report:
     data: Dataset
     lines: dict[str, Line] = field(default_factory=dict)
     defaults: dict[str, Estimate] = field(default_factory=dict)
-    share_closed: Estimate | None = None
+    closed: dict[str, Estimate] = field(default_factory=dict)
     matched: dict[int, int | None] = field(default_factory=dict)
     list_matched: dict[int, int | None] = field(default_factory=dict)
     confidence: list[tuple[str, str, float, bool]] = field(default_factory=list)
@@ -196,8 +197,8 @@ def _within(config: OptimizerConfig, ranges: Mapping[str, tuple[float, float]]) 
 
 
 def _share(report: Report, views: Mapping[str, Knowledge]) -> None:
-    """Of the way from the best constant rule to the best rule of each task, both at the library's defaults, how much
-    choosing the rule by outcomes on similar tasks goes."""
+    """Of the way from the best constant rule to the best rule of each task, both at the library's defaults: how much of
+    it the first config goes, and how much choosing only the rule by outcomes on similar tasks, still at its default."""
     data = report.data
     constant, oracle, ours = [], [], []
     dense = [r for r, rule in enumerate(data.rules) if rule not in ("ftrl", HYBRID)]
@@ -219,8 +220,9 @@ def _share(report: Report, views: Mapping[str, Knowledge]) -> None:
         ours.append(float(data.regrets[i, chosen, 0].mean()))
         oracle.append(best_of(data.regrets[i, fitting, 0], [len(fitting)])[0])
     gap = np.array(constant) - np.array(oracle)
-    gained = np.array(constant) - np.array(ours)
-    report.share_closed = _ratio(gained, gap, data.families)
+    first = {name: report.lines[name].regrets[:, 0] for name in ("recommend", "learned list")}
+    for name, regrets in {**first, "the rule alone, at its default": np.array(ours)}.items():
+        report.closed[name] = _ratio(np.array(constant) - regrets, gap, data.families)
 
 
 def _ratio(above: Floats, below: Floats, families: Sequence[str], seed: int = 0) -> Estimate:
@@ -244,7 +246,9 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
     origins = [seeding.derive(sheet.seed, seeding.TRIAL, s) for s in range(sheet.seeds)]
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
+    with warnings.catch_warnings():  # group is experimental, and says so
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
     optuna.logging.set_verbosity(verbosity)
     best, best_config, scores = np.inf, None, []
     ends = judge.scale(i)

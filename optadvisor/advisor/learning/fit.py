@@ -28,10 +28,13 @@ from optadvisor.advisor.knowledge import (
 from optadvisor.advisor.learning import classifiers, deepobs, rates
 from optadvisor.advisor.learning.dataset import Dataset, Floats
 from optadvisor.advisor.learning.judge import best_of
+from optadvisor.advisor.own import MEAN_OF_ANNEALED
 from optadvisor.config import HYBRID, OptimizerConfig
 from optadvisor.kernels.rules import RULES
 from optadvisor.studies import outcomes
 from optadvisor.studies.outcomes import Sheet
+
+PUBLISHED_WORTH = 0.1
 
 
 def candidates(sheet: Sheet) -> list[Candidate]:
@@ -115,7 +118,9 @@ def rows(data: Dataset) -> list[Row]:
 def published_rows(known: Sequence[Candidate]) -> list[Row]:
     """A row for each published sweep over learning rates: DeepOBS. Regrets are of the rule that was run, or its kin.
 
-    A candidate on a ladder has the regret of the published runs around its learning rate; what was not run is missing.
+    A candidate on a ladder has the regret of the published runs around its learning rate, annealed around half of it:
+    DeepOBS trains at a constant rate, and a rate that falls to 0 is half of its peak in the mean. What was not run is
+    missing. Each counts as PUBLISHED_WORTH tasks: one seed, momentum at 0.99 for ours at 0.9, and kin for half the rules.
     """
     found = []
     for sweep in deepobs.tasks():
@@ -128,7 +133,8 @@ def published_rows(known: Sequence[Candidate]) -> list[Row]:
         for n, candidate in enumerate(known):
             curve = curves.get(published.kin(candidate.optimizer))
             if curve is not None and candidate.kind in (CONSTANT, ANNEALED):
-                regrets[n] = np.interp(math.log(candidate.lr), curve[:, 0], curve[:, 1])
+                lr = candidate.lr * (MEAN_OF_ANNEALED if candidate.kind == ANNEALED else 1.0)
+                regrets[n] = np.interp(math.log(lr), curve[:, 0], curve[:, 1])
         best = {}
         for rule, curve in curves.items():
             log_lr, regret = curve[curve[:, 1].argmin()].tolist()
@@ -141,7 +147,8 @@ def published_rows(known: Sequence[Candidate]) -> list[Row]:
                 sweep.profile,
                 quantised(regrets),
                 best,
-                1,
+                seeds=1,
+                worth=PUBLISHED_WORTH,
                 citation=sweep.source.text,
             )
         )

@@ -163,8 +163,8 @@ def summary_table(report: Report) -> str:
         ),
         (
             "share of the default-config gap closed at k=1",
-            "",
-            f"{report.share_closed.mean:.2f}" if report.share_closed else "",
+            f"{report.closed['recommend'].mean:.2f}",
+            f"{report.closed['learned list'].mean:.2f}",
             ".45",
             ".65",
         ),
@@ -195,11 +195,17 @@ def summary_table(report: Report) -> str:
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
+def closed_table(report: Report) -> str:
+    """How much of the gap between the best constant rule and the best rule, at the libraries' defaults, is closed."""
+    rows = ["| of the default-config gap, closed by | share |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {name} | {_cell(found)} |" for name, found in report.closed.items())])
+
+
 def _skills(report: Report) -> list[float]:
-    """The Brier skill of the shipped classifier at each budget, the lowest first."""
+    """The Brier skill of the shipped classifier at each budget, the lowest first: 0 where it ships the base rates."""
     assert report.classifiers
     found = [
-        row["skill"].mean
+        row["skill"].mean if row["skill"].low > 0 else 0.0
         for row in report.classifiers.rows
         if row["model"] == classifiers.SHIPPED and row["profile"] == "whole" and row["budget"] != "all"
     ]
@@ -252,6 +258,7 @@ def _signed(found: Estimate) -> str:
 TABLES = {
     "summary": summary_table,
     "lists": lists_table,
+    "closed": closed_table,
     "defaults": defaults_table,
     "classifier": classifier_table,
     "rates": rates_table,
@@ -286,7 +293,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "tasks": len(report.data),
         "families": len(set(families)),
         "lists": {name: {k: line.at(k, families)._asdict() for k in line.ks} for name, line in report.lines.items()},
-        "share_closed": report.share_closed._asdict() if report.share_closed else None,
+        "share_closed": {name: found._asdict() for name, found in report.closed.items()},
         "random_trials_matched": {"recommend": report.matched, "learned list": report.list_matched},
         "deepobs": report.deepobs,
         "deepobs_tasks": report.deepobs_tasks,
