@@ -11,7 +11,8 @@ random  random search in all of the space
 After n trials each side has what `tune` would keep of them: the 3 lowest trials, each on one seed of its own, are
 confirmed on 5 fresh seeds, and the lowest mean is taken; what it is worth is its mean over 8 further seeds, the same for all
 sides. Regret: 0 is the best such mean of the task, 1 the median random trial. A side has reached a quality where the mean
-regret of its studies (several seeds) has come down to it. Intervals are bootstraps over tasks.
+regret of its studies (several seeds) has come down to it ("nearly": to within 0.02; "stays": and never leaves it again).
+Intervals are bootstraps over tasks.
 """
 
 # ruff: noqa: T201
@@ -49,6 +50,7 @@ from optadvisor.studies.tasks import registry
 from optadvisor.studies.tasks.builtin import BuiltinTask
 
 LIMIT, AIM = 24, 8
+LEVEL = 0.02  # of regret: two configs nearer than this are not told apart by 8 seeds
 JUDGES = 8
 SHOWN = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 Trials = list[tuple[OptimizerConfig, float]]
@@ -172,6 +174,11 @@ def stays(curve: Any, quality: float) -> int:
     return int(above[-1]) + 2 if len(above) else 1
 
 
+def nearly(curve: Any, quality: float) -> int:
+    """The first number of trials after which it is level with a quality."""
+    return reached(curve, quality + LEVEL)
+
+
 def interval(values: Sequence[float], what: Callable[..., Any]) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     many = [float(what(rng.choice(values, len(values)))) for _ in range(4000)]
@@ -232,7 +239,8 @@ def report(rows: dict[str, dict[str, Any]], sides: Sequence[str], arguments: Any
         print(f"\ntrials to what {other} has after {arguments.trials}: median over tasks (95% interval)")
         for side in sides:
             counts = {
-                how.__name__: [how(row[side], row[other][-1]) for row in means.values()] for how in (reached, stays)
+                how.__name__: [how(row[side], row[other][-1]) for row in means.values()]
+                for how in (reached, nearly, stays)
             }
             texts = []
             for how, values in counts.items():
