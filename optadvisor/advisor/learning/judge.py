@@ -66,7 +66,12 @@ class Judge:
 
 
 def best_of(regrets: Floats, ks: Sequence[int]) -> list[float]:
-    """(configs, seeds) -> for each k the regret of the best of the first k, 1 where there is none."""
+    """(configs, seeds) -> for each k the regret of the best of the first k, 1 where there is none.
+
+    Of one seed alone the lowest: luck counts as skill then.
+    """
+    if regrets.shape[1] == 1:
+        return [float(regrets[:k].min(initial=1.0)) for k in ks]
     found = []
     for k in ks:
         first = regrets[:k]
