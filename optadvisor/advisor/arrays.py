@@ -32,8 +32,11 @@ class Array(NamedTuple):
 
 def read_npz(file: str | Path | IO[bytes]) -> dict[str, Array]:
     """Every array of an .npz file of integers or floats; InputError for any other kind of data."""
-    with zipfile.ZipFile(file) as kept:
-        return {name.removesuffix(".npy"): _array(kept.read(name), name) for name in kept.namelist()}
+    try:
+        with zipfile.ZipFile(file) as kept:
+            return {name.removesuffix(".npy"): _array(kept.read(name), name) for name in kept.namelist()}
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{file} is no whole .npz file: {error}") from None
 
 
 def _array(data: bytes, name: str) -> Array:
@@ -43,7 +46,7 @@ def _array(data: bytes, name: str) -> Array:
     start = 12 if wide else 10
     length = int.from_bytes(data[8:start], "little")
     header = ast.literal_eval(data[start : start + length].decode("latin1"))
-    code = _CODES.get(header["descr"])
+    code = _CODES.get(str(header["descr"]))  # a list where the array has fields
     if code is None or header["fortran_order"]:
         raise InputError(f"{name} has the type {header['descr']!r}; only plain numbers in C order are read")
     body = data[start + length :]

@@ -211,7 +211,7 @@ def to_arrays(knowledge: Knowledge) -> dict[str, Any]:
     }
     regrets = np.frombuffer(b"".join(row.regrets for row in knowledge.rows), dtype=np.uint8)
     models = {name: _numbers(made).reshape(made.shape) for name, made in knowledge.models.items()}
-    return {"meta": text(meta), "regrets": regrets.reshape(len(knowledge.rows), -1), **models}
+    return {"meta": text(meta), "regrets": regrets.reshape(len(knowledge.rows), len(knowledge.candidates)), **models}
 
 
 def from_arrays(arrays: Mapping[str, Array]) -> Knowledge:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optadvisor.kernels.errors import InputError
 from optadvisor.profile import TaskProfile
-from optadvisor.studies.outcomes import Sheet, Table
+from optadvisor.studies.outcomes import LADDER, Sheet, Table
 from optadvisor.studies.tasks import registry
 
 Floats = NDArray[np.float64]
@@ -59,13 +59,20 @@ class Dataset:
 
 
 def read(table: Table) -> Dataset:
-    """The tasks of a table that are done; InputError where none is."""
+    """The tasks of a table that are done; InputError where none is, and where there is no scale for regrets."""
     names = [name for name in table.tasks() if name]
     if not names:
         raise InputError(f"{table.folder} has no task that is done: optadvisor learn build makes them")
+    if not all(range(*table.sheet.drawn(rule).indices(table.sheet.configs)) for rule in table.sheet.rules):
+        raise InputError(
+            f"{table.folder} has {table.sheet.configs} configs of each rule: regrets are measured against random ones, "
+            f"which a table has from learn build --configs {2 * LADDER + 2} on"
+        )
     tasks = [registry.get(name) for name in names]
     values = np.stack([table.values(task)[..., -1] for task in tasks])
     kept = [i for i in range(len(tasks)) if np.isfinite(scale(values[i], table.sheet)).all()]
+    if not kept:
+        raise InputError(f"all configs do the same on every task of {table.folder}: there is nothing to learn from it")
     tasks, values = [tasks[i] for i in kept], values[kept]
     return Dataset(
         table.sheet,

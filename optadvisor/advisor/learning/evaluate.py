@@ -6,7 +6,6 @@ configs are picked on one seed and scored on the others; means are over families
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,8 +21,10 @@ from optadvisor.advisor.learning.dataset import Dataset, Floats, placed
 from optadvisor.advisor.learning.judge import Estimate, Judge, best_of, over_families
 from optadvisor.advisor.recommend import prior, recommend
 from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.kernels.errors import InputError
 from optadvisor.studies import seeds as seeding
 from optadvisor.studies.outcomes import SCHEDULES
+from optadvisor.studies.storage import quiet_optuna
 from optadvisor.studies.tasks import registry
 
 KS = (1, 2, 4, 8, 16)
@@ -66,7 +67,9 @@ class Report:
 
 
 def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None) -> Report:
-    """Every table but those of the classifier and of the learning rates, which their own modules make."""
+    """Every table. InputError where the outcomes are of one seed: nothing is left to score a pick on."""
+    if data.sheet.seeds < 2:
+        raise InputError("the outcomes are of one seed: an evaluation takes learn build --seeds 2 or more")
     report = Report(data)
     known = fit.rows_only(data, Scales())
     progress("weights, chosen without each family's own scores")
@@ -244,12 +247,8 @@ def tpe(judge: Judge, i: int, ks: Sequence[int]) -> list[float]:
     task = registry.get(data.names[i])
     spaces = {rule: sheet.space(rule) for rule in _fitting(data, i)}
     origins = [seeding.derive(sheet.seed, seeding.TRIAL, s) for s in range(sheet.seeds)]
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():  # group is experimental, and says so
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with quiet_optuna():
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=i, group=True, multivariate=True))
-    optuna.logging.set_verbosity(verbosity)
     best, best_config, scores = np.inf, None, []
     ends = judge.scale(i)
     for n in range(1, max(ks) + 1):

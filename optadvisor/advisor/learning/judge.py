@@ -66,7 +66,12 @@ class Judge:
 
 
 def best_of(regrets: Floats, ks: Sequence[int]) -> list[float]:
-    """(configs, seeds) -> for each k the regret of the best of the first k, 1 where there is none."""
+    """(configs, seeds) -> for each k the regret of the best of the first k, 1 where there is none.
+
+    Of one seed alone the lowest: luck counts as skill then.
+    """
+    if regrets.shape[1] == 1:
+        return [float(regrets[:k].min(initial=1.0)) for k in ks]
     found = []
     for k in ks:
         first = regrets[:k]
@@ -79,7 +84,10 @@ def best_of(regrets: Floats, ks: Sequence[int]) -> list[float]:
 
 
 def _key(config: OptimizerConfig) -> str:
-    """A config as the table knows it: what is trained, without the counts that follow from the steps."""
+    """A config as the table knows it: what is trained, without the counts that follow from the steps.
+
+    Rounded as the candidates of the knowledge are (fit.candidates): what they advise is read and not trained again.
+    """
     schedule = {k: v for k, v in config.schedule.items() if k in ("name", "warmup_fraction", "floor")}
     fraction = schedule.get("warmup_fraction")
     total, warm = config.schedule.get("total_steps"), config.schedule.get("warmup_steps")
@@ -93,10 +101,13 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float) and not isinstance(value, bool):
-        return float(f"{value:.3g}") if abs(value) < 0.5 or abs(value) > 1 else round(1 - float(f"{1 - value:.3g}"), 9)
-    return value
+        return [_beta(item) if isinstance(item, float) else _rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _beta(value: float) -> float:
+    """A number of a pair, 1 - beta to four digits."""
+    return round(1.0 - float(f"{1.0 - value:.4g}"), 9)
 
 
 def over_families(values: Floats, families: Sequence[str], seed: int = 0) -> Estimate:
