@@ -60,7 +60,7 @@ def our_study(trials: int, seed: int) -> tuple[float, Any]:
     import optadvisor as oa
 
     began = time.perf_counter()
-    result = oa.tune("digits-mlp", trials=trials, seed=seed, optimizers=["adamw"], steps=STEPS)
+    result = oa.tune("digits-mlp", trials=trials, seed=seed, optimizers=["adamw"], steps=STEPS, warm=False)
     return time.perf_counter() - began, result
 
 
