@@ -21,6 +21,7 @@ ROWS = 64  # the heaviest rows: the others' weight together is below a hundredth
 # half the weight had shown regret 1.
 DOUBT = 0.5
 NARROW = 0.8  # share of the weight of the good configs that a learned range holds
+TIE = 1e-12  # gains as near as this are equal
 GOOD = 0.1  # of the random configs of a rule that count as good on a task
 
 Column = Sequence[float]
@@ -68,16 +69,16 @@ def greedy(
     found: list[Any] = []
     while len(found) < k:
         now = sum(map(mul, shares, best))
-        chosen, most = None, -1.0
+        chosen, most, first = None, -1.0, 0
         for place, (bound, order, key) in enumerate(bounds):
-            if bound <= most:
+            if bound < most - TIE:
                 break
             if key in found or not allowed(key, found):
                 continue
             gain = now - sum(map(mul, shares, map(min, best, columns[key]))) if found else bound
             bounds[place] = (gain, order, key)
-            if gain > most + 1e-12:
-                chosen, most = key, gain
+            if gain > most + TIE or (gain > most - TIE and order > first):
+                chosen, most, first = key, max(gain, most), order
         if chosen is None:
             return found
         found.append(chosen)
