@@ -53,6 +53,18 @@ class Candidate:
         values = self.parts["dense"][1] if self.parts else self.hyperparameters
         return float(values["lr"])
 
+    def at(self, factor: float) -> Candidate:
+        """The candidate with its learning rates times a factor."""
+        if factor == 1.0:
+            return self
+        if not self.parts:
+            return replace(self, hyperparameters={**self.hyperparameters, "lr": _digits(self.lr * factor)})
+        parts = {
+            role: (rule, {**values, "lr": _digits(float(values["lr"]) * factor)})
+            for role, (rule, values) in self.parts.items()
+        }
+        return replace(self, parts=parts)
+
     def config(self, profile: TaskProfile, provenance: Mapping[str, Any], full_batch: bool = False) -> OptimizerConfig:
         """The candidate as a config for a training of the profile's length."""
         name, fraction = self.schedule, self.warmup_fraction
@@ -82,6 +94,10 @@ class Candidate:
     def from_list(cls, data: Sequence[Any]) -> Candidate:
         optimizer, hyperparameters, schedule, fraction, kind, parts = data
         return cls(optimizer, hyperparameters, schedule, fraction, kind, {role: tuple(p) for role, p in parts.items()})
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 @dataclass(frozen=True)

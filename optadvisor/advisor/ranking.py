@@ -31,19 +31,25 @@ DISTINCT = (
 )
 LADDER = 6  # steps up and down
 LEARNED = 8  # so many configs are chosen by the sum; what follows is the guide's list
+FEW = 6.0  # tasks just like the profile that count for half of themselves; 0 to 6 are level on families held out
+STEADY = 2.0  # factor on a learning rate from which on the law's word is taken: below it the listed rates did as well
 FADE = 0.7  # p_n: how much less each further pick of the guide counts
 LR_RANGE = (1e-5, 5.0)  # nobody starts outside
 
 
 @dataclass(frozen=True)
 class Option:
-    """A config that may be advised: the guide's, at a factor of its learning rate, or a candidate of the knowledge."""
+    """A config that may be advised: the guide's, at a factor of its learning rate, or a candidate of the knowledge.
+
+    carried: of a candidate, by how much its learning rates were carried to the profile's length and size.
+    """
 
     optimizer: str
     lr: float
     schedule: str
     factor: float = 1.0
     number: int | None = None
+    carried: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,16 @@ def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: in
     law = _Law(profile, decision)
     making = _Making(profile, decision, knowledge.left_out)
     plan = list(_guide_picks(making, max(top, LEARNED)))
-    weighed = lists.weights(knowledge, profile)
+    weighed = _sure(lists.weights(knowledge, profile))
     total = sum(w for _, w in weighed)
-    options = [*plan[:LEARNED], *_candidates(knowledge, decision)] if total else plan[:LEARNED]
+    carried = _carried(profile, decision, knowledge, weighed)
+    options = [*plan[:LEARNED], *_candidates(knowledge, decision, carried)] if total else plan[:LEARNED]
     shares = [w for _, w in weighed]
     fades = [FADE**n for n in range(min(LEARNED, len(plan)))]
     shares += [knowledge.guide_weight * fade / sum(fades) for fade in fades]
     columns = {}
     for option in options:
-        on_rows = _on_rows(option, knowledge, weighed)
+        on_rows = _on_rows(option, knowledge, weighed, carried.get(option.optimizer, 1.0))
         columns[option] = [*on_rows, *_doubts(option, plan[:LEARNED])]
     chosen = lists.greedy(columns, shares, min(top, LEARNED), law.allows)
     gains = lists.gains(columns, shares, chosen)
@@ -122,11 +129,16 @@ def _config(option: Option, making: _Making, knowledge: Knowledge) -> OptimizerC
     """The option as a config."""
     if option.number is None:
         return making.config(option.optimizer, option.factor)
-    candidate, decision = knowledge.candidates[option.number], making.decision
+    candidate, decision = knowledge.candidates[option.number].at(option.carried), making.decision
+    learned = "outcomes on studied tasks"
+    carried = f"{learned}, times {option.carried:.2g} for the length and the size of this one (the fitted law of learning rates)"
     provenance = {
         "source": "outcomes",
         "rules": [reason["rule"] for reason in decision.reasons(option.optimizer)],
-        "settings": [{"field": name, "source": "outcomes on studied tasks"} for name in _changed(candidate)],
+        "settings": [
+            {"field": name, "source": carried if name.endswith("lr") and option.carried != 1.0 else learned}
+            for name in _changed(candidate)
+        ],
     }
     return candidate.config(making.profile, provenance, option.optimizer == "sgd" and decision.full_batch)
 
@@ -134,6 +146,16 @@ def _config(option: Option, making: _Making, knowledge: Knowledge) -> OptimizerC
 def _changed(candidate: Candidate) -> list[str]:
     parts = candidate.parts or {"": (candidate.optimizer, candidate.hyperparameters)}
     return [f"{role}.{name}" if role else name for role, (_, values) in parts.items() for name in values]
+
+
+def _sure(weighed: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The weights, all smaller where they are few together: a profile that is a little like everything is like nothing.
+
+    A sum of FEW tasks just like the profile counts for half of itself, a larger one for more. Tasks of families that were
+    left out have 4 to 10; a middling model, larger and longer than most of what was studied, 0.5 to 2.
+    """
+    total = sum(w for _, w in weighed)
+    return [(i, w * total / (total + FEW)) for i, w in weighed]
 
 
 # The law --------------------------------------------------------------------------------------------------------------
@@ -296,28 +318,55 @@ def _tail(making: _Making, chosen: Sequence[Option], top: int) -> Iterator[Optio
 # The lines of the sum -------------------------------------------------------------------------------------------------
 
 
-def _candidates(knowledge: Knowledge, decision: Decision) -> Iterator[Option]:
+def _carried(
+    profile: TaskProfile, decision: Decision, knowledge: Knowledge, weighed: Sequence[tuple[int, float]]
+) -> dict[str, float]:
+    """Optimizer -> what carries the learning rates of the weighed rows to the profile.
+
+    The fitted law of learning rates (rates.py) predicts the best rate of the profile and of every row; the ratio of the one to
+    the weighed geometric mean of the others. Within STEADY of 1 it is 1: the law is no surer than that.
+    """
+    total = sum(w for _, w in weighed)
+    if not knowledge.rates or not total:
+        return {}
+    found = {}
+    for name in decision.order:
+        here = knowledge.rates.predict(name, profile)
+        if here is None:
+            continue
+        there = [(w, knowledge.rates.predict(name, knowledge.rows[i].profile)) for i, w in weighed]
+        mean = sum(w * math.log(rate.lr) for w, rate in there if rate) / total
+        ratio = here.lr / math.exp(mean)
+        found[name] = float(f"{ratio:.3g}") if max(ratio, 1.0 / ratio) > STEADY else 1.0
+    return found
+
+
+def _candidates(knowledge: Knowledge, decision: Decision, carried: Mapping[str, float]) -> Iterator[Option]:
     """The candidates that may be advised: of optimizers that are not excluded, with settings that no rule speaks against."""
     for name in decision.order:
         full = name == "sgd" and decision.full_batch
+        factor = carried.get(name, 1.0)
         for number in knowledge.of.get(name, ()):
-            candidate = knowledge.candidates[number]
+            candidate = knowledge.candidates[number].at(factor)
             if candidate.kind == DEFAULT or not LR_RANGE[0] <= candidate.lr <= LR_RANGE[1]:
                 continue
             if full and candidate.kind != CONSTANT:  # exact gradients need no annealing and no decay
                 continue
             if name == "adam" and candidate.hyperparameters.get("weight_decay"):  # R10
                 continue
-            yield Option(name, candidate.lr, candidate.schedule, number=number)
+            yield Option(name, candidate.lr, candidate.schedule, number=number, carried=factor)
 
 
-def _on_rows(option: Option, knowledge: Knowledge, weighed: Sequence[tuple[int, float]]) -> list[float]:
-    """The option's regrets on the weighed rows; a config of the guide is placed on the ladder of learning rates."""
+def _on_rows(option: Option, knowledge: Knowledge, weighed: Sequence[tuple[int, float]], carried: float) -> list[float]:
+    """The option's regrets on the weighed rows; a config of the guide is placed on the ladder of learning rates.
+
+    A row knows the rates of its own length and size: the option's, carried back.
+    """
     if not weighed:
         return []
     if option.number is not None:
         return lists.column(knowledge, weighed, option.number)
-    beside = knowledge.between(option.optimizer, option.schedule != "constant", option.lr)
+    beside = knowledge.between(option.optimizer, option.schedule != "constant", option.lr / carried)
     if not beside:
         return [1.0] * len(weighed)
     missing = 1.0 - sum(share for _, share in beside)

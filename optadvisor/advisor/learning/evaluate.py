@@ -74,7 +74,10 @@ def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None
     known = fit.rows_only(data, Scales())
     progress("weights, chosen without each family's own scores")
     report.chosen = fit.scales_by_family(data, known)
-    views = {f: replace(known, scales=report.chosen[f]).without(f) for f in sorted(set(data.families))}
+    views = {
+        family: replace(known, scales=scales, models=fit.models(rates.laws(data.without(family)))).without(family)
+        for family, scales in report.chosen.items()
+    }
     progress("lists")
     report.lines["learned list"] = _line(data, KS, lambda i: _list(data, judge, views[data.families[i]], i))
     progress("answers")
@@ -95,7 +98,7 @@ def evaluate(data: Dataset, judge: Judge, progress: Progress = lambda text: None
     progress("learning rates")
     report.rates = rates.evaluate(data)
     progress("DeepOBS")
-    report.deepobs, report.deepobs_tasks = on_deepobs(known)
+    report.deepobs, report.deepobs_tasks = on_deepobs(replace(known, models=fit.models(rates.laws(data))))
     return report
 
 

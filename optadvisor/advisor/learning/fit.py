@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -187,8 +187,12 @@ def knowledge(data: Dataset) -> Knowledge:
     """Everything that a table of outcomes teaches: what the package ships."""
     plain = rows_only(data, Scales())
     arrays = {**rates.fit(data), **{f"classifier.{name}": made for name, made in classifiers.fit(data).items()}}
-    models = {name: Array(made.shape, _flat(made)) for name, made in arrays.items()}
-    return replace(plain, scales=best_scales(data, plain), models=models)
+    return replace(plain, scales=best_scales(data, plain), models=models(arrays))
+
+
+def models(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+    """Fitted arrays as the knowledge holds them."""
+    return {name: Array(made.shape, _flat(made)) for name, made in arrays.items()}
 
 
 def _flat(made: NDArray[Any]) -> Sequence[float]:
