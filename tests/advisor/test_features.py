@@ -95,16 +95,22 @@ def test_what_the_query_does_not_say_costs_nothing(name: str):
     assert weight(replace(TASK, **{name: None}), replace(TASK, **{name: OTHER[name]}), SCALES) == 1.0
 
 
-@pytest.mark.parametrize("name", ["parameters", "steps"])
-def test_a_size_that_is_unsaid_is_a_typical_one(name: str):
-    unsaid = replace(TASK, **{name: None})
-    typical = replace(TASK, **{name: int(features.TYPICAL[name])})
-    assert size(unsaid) == size(typical)
+def test_a_size_that_is_unsaid_is_a_typical_one():
+    assert size(TaskProfile()) == (math.log10(features.TYPICAL["parameters"]), math.log10(features.TYPICAL["steps"]))
+    small = (math.log10(features.TYPICAL_SMALL["parameters"]), math.log10(features.TYPICAL_SMALL["steps"]))
+    assert size(TaskProfile(parameters=features.SMALL_MODEL))[1] == small[1]
+    assert size(TaskProfile(parameters=features.SMALL_MODEL + 1))[1] > small[1]
+    assert size(TaskProfile(samples=features.SMALL_DATA))[0] == small[0]
+    assert size(TaskProfile(samples=features.SMALL_DATA + 1))[0] > small[0]
+    unsaid, typical = TaskProfile(domain="vision"), TaskProfile(domain="vision", parameters=10**7, steps=50_000)
     assert weight(unsaid, TASK, SCALES) == weight(typical, TASK, SCALES) < 1
-    few = replace(unsaid, samples=features.SMALL_DATA)
-    small = replace(few, **{name: int(features.TYPICAL_SMALL[name])})
-    assert size(few) == size(small)
-    assert size(replace(few, samples=features.SMALL_DATA + 1)) == size(unsaid)
+
+
+def test_an_unsaid_length_is_a_number_of_epochs_where_the_data_are_said():
+    assert size(TaskProfile(samples=6400, batch_size=32))[1] == pytest.approx(math.log10(features.EPOCHS * 200))
+    assert size(TaskProfile(samples=6400))[1] == pytest.approx(math.log10(features.EPOCHS * 6400 // features.BATCH))
+    assert size(TaskProfile(samples=6400, batch_size=32, steps=7))[1] == math.log10(7)
+    assert size(TaskProfile(samples=1, batch_size=10**6))[1] == 0
 
 
 def test_beyond_adds_up_the_decades_above_the_largest():
