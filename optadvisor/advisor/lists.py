@@ -67,13 +67,14 @@ def greedy(
     bounds = [(worth - sum(map(mul, shares, column)), -i, key) for i, (key, column) in enumerate(columns.items())]
     bounds.sort(reverse=True)
     found: list[Any] = []
+    taken: set[Any] = set()
     while len(found) < k:
         now = sum(map(mul, shares, best))
         chosen, most, first = None, -1.0, 0
         for place, (bound, order, key) in enumerate(bounds):
             if bound < most - TIE:
                 break
-            if key in found or not allowed(key, found):
+            if key in taken or not allowed(key, found):
                 continue
             gain = now - sum(map(mul, shares, map(min, best, columns[key]))) if found else bound
             bounds[place] = (gain, order, key)
@@ -82,6 +83,7 @@ def greedy(
         if chosen is None:
             return found
         found.append(chosen)
+        taken.add(chosen)
         best = list(map(min, best, columns[chosen]))
         bounds.sort(reverse=True)
     return found
@@ -96,15 +98,18 @@ def ordered(knowledge: Knowledge, profile: TaskProfile, k: int, optimizers: Iter
     return greedy(columns, [w for _, w in weighed], k, lambda key, found: True)
 
 
-def ranges(knowledge: Knowledge, profile: TaskProfile, optimizer: str) -> dict[str, tuple[float, float]]:
+def ranges(
+    knowledge: Knowledge, profile: TaskProfile, optimizer: str, weighed: Sequence[tuple[int, float]] | None = None
+) -> dict[str, tuple[float, float]]:
     """Axis -> the range that holds NARROW of what was good on tasks like it, as a search space names its axes.
 
     On each row the best tenth of the random configs of the rule count as good; a range is at least a factor of 3 wide.
+    weighed: the weights of the profile, where they are at hand.
     """
     numbers = [n for n in knowledge.of.get(optimizer, ()) if knowledge.candidates[n].kind == DRAWN]
     points = {n: _point(knowledge, n) for n in numbers}
     good: list[tuple[int, float]] = []
-    for i, w in weights(knowledge, profile):
+    for i, w in weights(knowledge, profile) if weighed is None else weighed:
         regrets = knowledge.rows[i].regrets
         known = sorted((regrets[n], n) for n in numbers if regrets[n] < STEPS)
         good += [(n, w) for _, n in known[: max(1, round(GOOD * len(numbers)))]]

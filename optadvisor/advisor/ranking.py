@@ -91,7 +91,7 @@ def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: in
     law = _Law(profile, decision)
     making = _Making(profile, decision, knowledge.left_out)
     plan = list(_guide_picks(making, max(top, LEARNED)))
-    weighed = _sure(lists.weights(knowledge, profile))
+    weighed = sure(lists.weights(knowledge, profile))
     total = sum(w for _, w in weighed)
     carried = _carried(profile, decision, knowledge, weighed)
     options = [*plan[:LEARNED], *_candidates(knowledge, decision, carried)] if total else plan[:LEARNED]
@@ -148,7 +148,7 @@ def _changed(candidate: Candidate) -> list[str]:
     return [f"{role}.{name}" if role else name for role, (_, values) in parts.items() for name in values]
 
 
-def _sure(weighed: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def sure(weighed: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """The weights, all smaller where they are few together: a profile that is a little like everything is like nothing.
 
     A sum of FEW tasks just like the profile counts for half of itself, a larger one for more. Tasks of families that were

@@ -159,7 +159,8 @@ def _recommendation(
 ) -> Recommendation:
     name, config = pick.option.optimizer, pick.config
     near = evidence.studied(name, knowledge, ranking.weighed)
-    learned = lists.ranges(knowledge, profile, name) if ranking.outcomes >= SPEAKS and config.batch == "mini" else None
+    studied = ranking.outcomes >= SPEAKS and config.batch == "mini"
+    learned = lists.ranges(knowledge, profile, name, ranking.weighed) if studied else None
     chances = knowledge.classifier.probabilities(profile, profile.trials) if knowledge.classifier else {}
     return Recommendation(
         place,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from optadvisor.advisor import evidence, guide, lists
+from optadvisor.advisor import evidence, guide, lists, ranking
 from optadvisor.advisor.classifier import TRIALS
 from optadvisor.advisor.features import Scales
 from optadvisor.advisor.knowledge import DEFAULT, Knowledge
@@ -288,7 +288,7 @@ def confidence(
         profile, decision = data.profiles[i], guide.decide(data.profiles[i])
         if entry["budget"] != TRIALS or rule not in decision.order:
             continue
-        worth = sum(w for _, w in lists.weights(views[data.families[i]], profile))
+        worth = sum(w for _, w in ranking.sure(lists.weights(views[data.families[i]], profile)))
         said = evidence.confidence(rule, prior(rule, decision), profile, entry["chance"], worth)
         found.append((data.names[i], rule, said, bool(entry["tie"])))
     return found
