@@ -26,7 +26,7 @@ from optadvisor.studies import storage
 from .commands import WITH_CTRL_C, begin, finish, log
 from .postgresql import Server
 
-TRIALS, STEPS, SEED = 24, 2000, 5
+TRIALS, STEPS, SEED = 24, 6000, 5  # long enough a training to be caught at work on a busy machine
 CONFIRMATIONS = 15
 TASK = "digits-mlp"
 ASKED = [

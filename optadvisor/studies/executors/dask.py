@@ -72,10 +72,18 @@ def _task(name: str) -> Task:
     return resolve(name)
 
 
+def _closed() -> type[OSError]:
+    """What Dask raises where a connection ends in the middle of an answer."""
+    from distributed.comm.core import CommClosedError
+
+    found: type[OSError] = CommClosedError
+    return found
+
+
 def _hand_over(job: Job, found: Future[TrialRecord], asked: Any) -> None:
     try:
         found.set_result(job.record(asked.result()))
-    except CancelledError:
+    except (CancelledError, _closed()):  # which of them depends on when the scheduler went
         found.set_exception(TrialError("the Dask scheduler has gone"))
     except Exception as error:  # noqa: BLE001  # of any kind, and from another machine
         found.set_exception(TrialError(explained(error)))
