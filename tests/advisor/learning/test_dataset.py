@@ -76,7 +76,9 @@ def test_where_all_are_level_or_all_diverge_there_is_no_scale():
 
 def test_places():
     ends = np.array([[1.0, 10.0], [3.0, 20.0]])
-    values = np.array([[1.0, 10.0], [2.0, 15.0], [3.0, 20.0], [5.0, 1e9], [INF, INF], [NAN, NAN], [0.5, 0.0], [-9.0, 9.0]])
+    values = np.array(
+        [[1.0, 10.0], [2.0, 15.0], [3.0, 20.0], [5.0, 1e9], [INF, INF], [NAN, NAN], [0.5, 0.0], [-9.0, 9.0]]
+    )
     wanted = [[0, 0], [0.5, 0.5], [1, 1], [1, 1], [1, 1], [NAN, NAN], [-0.25, -1], [-1, -0.1]]
     np.testing.assert_allclose(placed(values, ends), wanted)
 
