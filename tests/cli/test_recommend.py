@@ -205,6 +205,70 @@ def test_text_of_every_domain_and_goal(run, domain, goal):
     assert ran.err == ""
 
 
+SMALL = ("--domain", "tabular", "--architecture", "mlp", "--parameters", "3k", "--steps", "1k")
+
+
+def test_explain_says_what_moved_each_config(run):
+    data = run("recommend", *SMALL, *JSON).json
+    out = " ".join(run("recommend", *SMALL, "--explain").out.split())
+    basis = data["basis"]
+    assert f"weigh {basis['outcomes']:.0%} (as much as {basis['tasks']:.1f} tasks" in out
+    assert f"the guide {basis['guide']:.0%}" in out
+    for entry in data["recommendations"]:
+        moved = entry["moved_by"]
+        assert (
+            f"expected regret {entry['expected_regret']:.2f}; improves the best so far by {moved['gain']:.3f} "
+            f"(outcomes {moved['outcomes']:+.3f}, guide {moved['guide']:+.3f})"
+        ) in out
+    plain = run("recommend", *SMALL).out
+    assert "How the order came about" not in plain
+    assert "improves the best so far" not in plain
+
+
+def test_explain_is_the_text_and_something_more(run):
+    plain, more = run("recommend", *SMALL).out.splitlines(), run("recommend", *SMALL, "--explain").out.splitlines()
+    said = [line for line in plain if line]
+    assert [line for line in more if line in said] == said
+    assert max(map(len, more)) <= 100
+    assert run("recommend", *SMALL, "--explain", *JSON).json == run("recommend", *SMALL, *JSON).json
+
+
+def test_the_json_says_what_the_order_rests_on(run):
+    data = run("recommend", *SMALL, *JSON).json
+    assert set(data["basis"]) == {"outcomes", "guide", "tasks"}
+    assert data["basis"]["outcomes"] + data["basis"]["guide"] == pytest.approx(1)
+    assert data["basis"]["outcomes"] > 0.5
+    large = run("recommend", "--domain", "language", "--parameters", "7B", "--steps", "500k", *JSON).json
+    assert large["basis"]["outcomes"] < 0.05
+    assert (large["disagreements"], large["race"]) == ([], None)
+    for entry in data["recommendations"]:
+        assert -1 <= entry["expected_regret"] <= 1
+        assert set(entry["moved_by"]) == {"gain", "outcomes", "guide"}
+
+
+def test_a_disagreement_is_in_the_json_and_in_the_text(run):
+    """On small networks in short runs AdamW does better than the momentum that R1 puts first."""
+    args = ("--domain", "vision", "--architecture", "cnn", "--parameters", "5k", "--steps", "500", "--samples", "1.2k")
+    data = run("recommend", *args, *JSON).json
+    (found,) = data["disagreements"]
+    assert found["kept"] == found["guide"] == data["recommendations"][0]["optimizer"] == "momentum"
+    assert found["rule"] == "R1"
+    assert found["outcomes"] != "momentum"
+    assert found["expected_regret"][found["outcomes"]] < found["expected_regret"]["momentum"]
+    out = " ".join(run("recommend", *args).out.split())
+    assert f"Where guide and outcomes disagree - {found['text']}" in out
+
+
+def test_a_race_is_in_the_json_and_among_the_warnings(run):
+    data = run("recommend", *SMALL, *JSON).json
+    best = data["recommendations"][0]
+    assert best["confidence"] < 0.5
+    assert data["race"]["ranks"][:2] == [1, 2]
+    assert data["race"]["text"] in data["warnings"]
+    assert data["race"]["text"] in " ".join(run("recommend", *SMALL).out.split())
+    assert run("recommend", *SMALL, "--trials", "1", *JSON).json["race"] is None
+
+
 # profile files -------------------------------------------------------------------------------------------------------
 
 
