@@ -166,6 +166,8 @@ def _baselines(report: Report, judge: Judge, views: Mapping[str, Knowledge]) -> 
             for c in range(*data.sheet.drawn(rule).indices(data.sheet.configs))
             if allowed(rule, c)
         ]
+        if not pool:
+            return [1.0] * len(RANDOM_KS)
         stack = np.array(pool)
         return list(np.mean([best_of(stack[rng.permutation(len(stack))], RANDOM_KS) for _ in range(DRAWS)], axis=0))
 
