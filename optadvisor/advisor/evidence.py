@@ -19,6 +19,7 @@ from optadvisor.profile import TaskProfile
 from optadvisor.quantities import show_count
 
 PRIOR = 1.0  # tasks that the guide's prior counts as; 2 and 4 said too much above 0.6 on families held out
+TIE = 0.5  # tasks that a published tie counts as: three rules, one benchmark
 LIKE = 0.1  # a studied task that is less like the profile is no evidence for it
 
 
@@ -38,6 +39,7 @@ class Result:
     gap: float
     best: str
     ties: bool
+    profile: TaskProfile
 
 
 @functools.cache
@@ -71,6 +73,7 @@ def _judged(point: Tuned, outcome: Outcome, rivals: Sequence[tuple[str, Outcome]
         gap,
         winner,
         gap <= best.std,
+        point.profile,
     )
 
 
@@ -90,13 +93,18 @@ def confidence(
 ) -> float:
     """Probability that the optimizer is within noise of the best: the mean of a Beta distribution of
 
-    the guide's prior, weighted as PRIOR tasks, the published ties on tasks like it, one each, and what the classifier
-    says (`learned`), weighted as the `tasks` just like this one that the outcomes are worth.
+    the guide's prior, weighted as PRIOR tasks, the published ties on tasks like it, weighted as TIE at most and less by
+    their distance, and what the classifier says (`learned`), weighted as the `tasks` just like this one that the outcomes
+    are worth.
     """
-    ties = [result.ties for result in like(profile) if result.optimizer == published.kin(optimizer)]
+    near = [
+        (TIE * math.exp(-published.distance(profile, result.profile)), result.ties)
+        for result in like(profile)
+        if result.optimizer == published.kin(optimizer)
+    ]
     tasks = 0.0 if learned is None else tasks
-    found = PRIOR * prior + sum(ties) + tasks * (learned or 0.0)
-    return round(min(max(found / (PRIOR + len(ties) + tasks), 0.01), 0.99), 2)
+    found = PRIOR * prior + sum(w * ties for w, ties in near) + tasks * (learned or 0.0)
+    return round(min(max(found / (PRIOR + sum(w for w, _ in near) + tasks), 0.01), 0.99), 2)
 
 
 def cited(optimizer: str, profile: TaskProfile, most: int = 3) -> list[dict[str, Any]]:

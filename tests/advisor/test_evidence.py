@@ -171,10 +171,17 @@ def test_results_on_the_same_kind_of_network_are_cited_first(advise):
     ],
 )
 def test_confidence_is_the_prior_and_the_published_ties(known, optimizer, prior, ties, tasks):
-    expected = (evidence.PRIOR * prior + ties) / (evidence.PRIOR + tasks)
+    expected = (evidence.PRIOR * prior + evidence.TIE * ties) / (evidence.PRIOR + evidence.TIE * tasks)
     answer = recommend(TaskProfile(**known), 20, Knowledge([], []))
     found = next(entry for entry in answer if entry.optimizer == optimizer)
     assert found.confidence == pytest.approx(expected, abs=0.0051)
+
+
+def test_a_tie_on_a_much_smaller_task_counts_for_less():
+    """DeepOBS' character RNN says next to nothing of a language model of 7 billion parameters."""
+    unsaid, large = TaskProfile(domain="language"), TaskProfile(domain="language", parameters=7_000_000_000)
+    assert evidence.confidence("adamw", 0.85, unsaid) < evidence.confidence("adamw", 0.85, large)
+    assert evidence.confidence("adamw", 0.85, large) == pytest.approx(0.85, abs=0.03)
 
 
 def test_confidence_counts_what_was_learned_as_the_tasks_that_the_outcomes_are_worth():
