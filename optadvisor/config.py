@@ -191,6 +191,11 @@ class OptimizerConfig:
             found[group["role"]] = (name, rules.get(name).complete({**inherited, **group["hyperparameters"]}))
         return found
 
+    @property
+    def lr(self) -> float:
+        """The learning rate, the peak of the schedule; of a hybrid that of its dense part."""
+        return float(self.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
+
     def convention_of(self, rule: str) -> str:
         """The convention of one of the config's rules: the config's where that rule has it, else the rule's default."""
         known = rules.get(rule).conventions

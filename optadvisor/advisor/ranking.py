@@ -34,7 +34,7 @@ LEARNED = 8  # so many configs are chosen by the sum; what follows is the guide'
 FEW = 6.0  # tasks just like the profile that count for half of themselves; 0 to 6 are level on families held out
 STEADY = 2.0  # factor on a learning rate from which on the law's word is taken: below it the listed rates did as well
 FADE = 0.7  # p_n: how much less each further pick of the guide counts
-LR_RANGE = (1e-5, 5.0)  # nobody starts outside
+LR_RANGE = (1e-5, 5.0)  # nobody starts an optimizer outside, unless a published setting says so
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,9 @@ class _Law:
         """Whether the option may be next after those found."""
         seen = list(dict.fromkeys(other.optimizer for other in found))
         name, position = option.optimizer, len(found)
+        published = option.number is None and option.factor == 1.0
+        if name not in seen and not published and not LR_RANGE[0] <= option.lr <= LR_RANGE[1]:
+            return False
         if position == 0:
             return name in self.first and self.schedule in (None, option.schedule)
         if position == 1 and self.second and name not in self.second:
@@ -246,16 +249,11 @@ class _Making:
 
     def option(self, name: str, factor: float = 1.0) -> Option:
         made = self.config(name)
-        return Option(name, _lr(made) * factor, made.schedule["name"], factor)
+        return Option(name, made.lr * factor, made.schedule["name"], factor)
 
     def lowest(self, name: str) -> float:
         """The smallest learning rate of the optimizer's config: a hybrid has two."""
         return min(float(values["lr"]) for _, values in self.config(name).roles().values())  # type: ignore[arg-type]
-
-
-def _lr(made: OptimizerConfig) -> float:
-    """The learning rate of a config; of a hybrid that of its dense part."""
-    return float(made.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
 def _guide_picks(making: _Making, top: int) -> Iterator[Option]:

@@ -191,7 +191,7 @@ def _alternative(recommendation: Recommendation, before: Sequence[Recommendation
     if not same:
         return f"if {recommendation.take_it_when}"
     words = []
-    ours, theirs = _rate(recommendation.config), _rate(same[0].config)
+    ours, theirs = recommendation.config.lr, same[0].config.lr
     if ours != theirs:
         words.append(f"a {'larger' if ours > theirs else 'smaller'} learning rate")
     if recommendation.config.schedule["name"] != same[0].config.schedule["name"]:
@@ -200,10 +200,6 @@ def _alternative(recommendation: Recommendation, before: Sequence[Recommendation
     changed = [n for n, v in others.items() if v != same[0].config.hyperparameters[n]]
     words += [f"{name} {number(others[name])}" for name in changed]
     return f"the same with {', '.join(words)}"
-
-
-def _rate(config: OptimizerConfig) -> float:
-    return float(config.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
 def _evidence(page: Page, best: Recommendation) -> None:

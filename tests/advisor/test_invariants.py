@@ -199,6 +199,7 @@ def test_the_guide_is_read_as_the_contract_says(profile):
 @given(profiles)
 @example(TaskProfile(domain="language", samples=1000, ill_conditioned=True))
 @example(TaskProfile(domain="speech", architecture="transformer"))
+@example(TaskProfile(domain="vision", parameters=1000, samples=10001, batch_size=1000, steps=1, memory_limit=0))
 def test_every_answer_is_whole(profile):
     data = recommend(profile, 20).to_dict()
     entries = data["recommendations"]

@@ -99,7 +99,7 @@ def rows(data: Dataset) -> list[Row]:
             regrets = data.regrets[i, r]
             if not np.isnan(regrets).any():
                 chosen = int(regrets.mean(axis=1).argmin())
-                best[rule] = [round(honest(regrets), 3), float(f"{_lr(data.sheet.configs_of(rule)[chosen]):.3g}")]
+                best[rule] = [round(honest(regrets), 3), float(f"{data.sheet.configs_of(rule)[chosen].lr:.3g}")]
         mean = data.regrets[i].mean(axis=-1).reshape(-1)
         found.append(
             Row(
@@ -165,10 +165,6 @@ def honest(regrets: Floats) -> float:
         others = np.delete(regrets[regrets[:, s].argmin()], s)
         scores.append(float(others.mean()))
     return float(np.mean(scores))
-
-
-def _lr(config: OptimizerConfig) -> float:
-    return float(config.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
 def rows_only(data: Dataset, scales: Scales) -> Knowledge:

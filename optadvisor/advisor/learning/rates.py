@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from optadvisor.advisor.learning.dataset import Dataset, Floats
 from optadvisor.advisor.learning.judge import Estimate, over_families
 from optadvisor.advisor.rates import BACK_OFF, NAMES, Rates
-from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.config import HYBRID
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import TaskProfile
 from optadvisor.studies import ladder
@@ -136,7 +136,7 @@ def _cases(data: Dataset) -> Cases:
     sheet, rows = data.sheet, []
     features = np.array([_features(profile) for profile in data.profiles])
     for r, rule in enumerate(data.rules):
-        rates = np.log10([_lr(config) for config in sheet.ladder(rule)])
+        rates = np.log10([config.lr for config in sheet.ladder(rule)])
         centre = float(rates.mean())
         grid = _grid(rates - centre)
         regrets = data.regrets[:, r, 1 : 1 + rates.size]
@@ -154,10 +154,6 @@ def _cases(data: Dataset) -> Cases:
 def _features(profile: TaskProfile) -> list[float]:
     values = (getattr(profile, name) for name in NAMES)
     return [float(np.log10(value)) if value else np.nan for value in values]
-
-
-def _lr(config: OptimizerConfig) -> float:
-    return float(config.roles()["dense"][1]["lr"])  # type: ignore[arg-type]
 
 
 def _grid(rates: Floats) -> Floats:
