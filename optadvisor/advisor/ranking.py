@@ -71,19 +71,16 @@ class Pick:
 class Ranking:
     """The list, and what it rests on.
 
-    weighed: (row, weight) of the knowledge, the heaviest first. outcomes: their share of all weight, the guide's is
-    the rest. favourite: the config that the outcomes alone would put first, with its expected regret.
+    weighed: (row, weight) of the knowledge, the heaviest first, by likeness alone. rows: how many tasks exactly like this
+    one they are worth together (`sure`). outcomes: their share of all weight, the guide's is the rest. favourite: the
+    config that the outcomes alone would put first, with its expected regret.
     """
 
     picks: list[Pick]
     weighed: list[tuple[int, float]] = field(default_factory=list)
     outcomes: float = 0.0
+    rows: float = 0.0
     favourite: Pick | None = None
-
-    @property
-    def rows(self) -> float:
-        """How many tasks exactly like this one the weighed rows are worth."""
-        return sum(w for _, w in self.weighed)
 
 
 def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: int) -> Ranking:
@@ -91,7 +88,8 @@ def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: in
     law = _Law(profile, decision)
     making = _Making(profile, decision, knowledge.left_out)
     plan = list(_guide_picks(making, max(top, LEARNED)))
-    weighed = sure(lists.weights(knowledge, profile))
+    likeness = lists.weights(knowledge, profile)
+    weighed = sure(likeness)
     total = sum(w for _, w in weighed)
     carried = _carried(profile, decision, knowledge, weighed)
     options = [*plan[:LEARNED], *_candidates(knowledge, decision, carried)] if total else plan[:LEARNED]
@@ -122,7 +120,7 @@ def rank(profile: TaskProfile, decision: Decision, knowledge: Knowledge, top: in
         means = {o: sum(map(mul, shares, column[: len(weighed)])) / total for o, column in columns.items()}
         best = min(means, key=means.__getitem__)
         favourite = Pick(best, _config(best, making, knowledge), means[best])
-    return Ranking(picks, weighed, share, favourite)
+    return Ranking(picks, likeness, share, total, favourite)
 
 
 def _config(option: Option, making: _Making, knowledge: Knowledge) -> OptimizerConfig:

@@ -10,7 +10,7 @@ from importlib import resources
 import pytest
 
 from optadvisor.advisor import evidence, published, recommend
-from optadvisor.advisor.knowledge import Knowledge
+from optadvisor.advisor.knowledge import Knowledge, load
 from optadvisor.kernels.rules import RULES
 from optadvisor.profile import ARCHITECTURES, DOMAINS, TaskProfile
 
@@ -194,3 +194,11 @@ def test_confidence_counts_what_was_learned_as_the_tasks_that_the_outcomes_are_w
 
 def test_confidence_of_a_prior_alone():
     assert evidence.confidence("hybrid", 0.7, TaskProfile(domain="vision")) == 0.7
+
+
+def test_a_studied_task_is_its_own_like():
+    """The likeness that is cited is that of the profiles, however few tasks are like it."""
+    row = next(row for row in load().rows if row.name == "digits-mlp")
+    best = recommend(row.profile).best
+    cited = next(piece for piece in best.evidence if piece.get("task") == "digits-mlp")
+    assert (cited["likeness"], cited["distance"]) == (1.0, 0.0)

@@ -128,7 +128,7 @@ def test_the_gains_are_shares_of_outcomes_and_guide_and_add_up(profile: TaskProf
     assert first.regret is not None
     # The whole falls by what the first config lacks of regret 1, on the share of the sum that outcomes have.
     assert first.gain * first.from_outcomes == pytest.approx(ranked.outcomes * (1.0 - first.regret))
-    weights = [w for _, w in ranked.weighed]
+    weights = [w for _, w in ranking.sure(ranked.weighed)]
     assert weights == sorted(weights, reverse=True)
     assert ranked.rows == sum(weights)
     assert ranked.outcomes == pytest.approx(ranked.rows / (ranked.rows + known.guide_weight))

@@ -6,7 +6,7 @@ configs are picked on one seed and scored on the others; means are over families
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -300,12 +300,12 @@ def on_deepobs(known: Knowledge) -> tuple[dict[str, list[float]], dict[str, list
     """Mean regret of 1, 2 and 3 trials, and by task, with DeepOBS left out of everything."""
     out = known.without(sources=("deepobs",))
 
-    def advise(view: Knowledge, trials: int) -> Callable[[Any], Iterable[OptimizerConfig]]:
+    def advise(view: Knowledge, trials: int) -> deepobs.Advise:
         return lambda sweep: [e.config for e in recommend(replace(sweep.profile, trials=trials), 3, view)]
 
     guide = replace(Knowledge(known.candidates, []), left_out=frozenset({"deepobs"}))
     rows = {
-        "recommend, DeepOBS left out": deepobs.mean(advise(out, 3), 3),  # type: ignore[arg-type]
-        "guide alone, DeepOBS left out": deepobs.mean(advise(guide, 3), 3),  # type: ignore[arg-type]
+        "recommend, DeepOBS left out": deepobs.mean(advise(out, 3), 3),
+        "guide alone, DeepOBS left out": deepobs.mean(advise(guide, 3), 3),
     }
-    return rows, deepobs.by_task(advise(out, 3), 3)  # type: ignore[arg-type]
+    return rows, deepobs.by_task(advise(out, 3), 3)
