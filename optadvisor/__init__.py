@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from optadvisor import kernels
     from optadvisor.advisor import recommend
     from optadvisor.config import OptimizerConfig
+    from optadvisor.frameworks import torch
     from optadvisor.kernels.errors import InputError
     from optadvisor.profile import TaskProfile
     from optadvisor.studies import load_config
     from optadvisor.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "OptimizerConfig", "TaskProfile", "kernels", "load_config", "recommend", "tune"]
+__all__ = ["InputError", "OptimizerConfig", "TaskProfile", "kernels", "load_config", "recommend", "torch", "tune"]
 
 _HOMES = {
     "InputError": "optadvisor.kernels.errors",
@@ -25,13 +26,14 @@ _HOMES = {
     "recommend": "optadvisor.advisor",
     "tune": "optadvisor.tuning",
 }
+_PACKAGES = {"kernels": "optadvisor.kernels", "torch": "optadvisor.frameworks.torch"}
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "kernels":
-        return importlib.import_module("optadvisor.kernels")
+    if name in _PACKAGES:
+        return importlib.import_module(_PACKAGES[name])
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,13 +8,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optadvisor.files import read_json, write_whole
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.rules.record import Value
 from optadvisor.kernels.schedules import Schedule
+
+if TYPE_CHECKING:
+    import torch
+
+    from optadvisor.frameworks.torch.groups import ParamGroups
 
 SCHEMA = 1
 HYBRID = "hybrid"
@@ -219,6 +224,18 @@ class OptimizerConfig:
             return "no_decay"
         tall = len(shape) == 2 and shape[0] >= _EMBEDDING_ROWS and shape[0] >= _EMBEDDING_RATIO * shape[1]
         return "embedding" if "embedding" in have and tall else "dense"
+
+    # What follows is about models of frameworks, which are imported where they are asked for: here is only the name that a
+    # person looks for.
+
+    def param_groups(self, model: torch.nn.Module, roles: Mapping[str, str] | None = None) -> ParamGroups:
+        """The parameters of a PyTorch model in this config's groups; print them for a table of what went where.
+
+        See `optadvisor.frameworks.torch.groups.param_groups`.
+        """
+        from optadvisor.frameworks.torch import groups
+
+        return groups.param_groups(self, model, roles)
 
 
 def no_decay(optimizer: str) -> dict[str, Any]:

@@ -175,17 +175,23 @@ def load(target: str) -> FunctionTask:
 
     Errors: InputError, one line, for what is not there, cannot be loaded or has not the form it must have.
     """
+    path, name, module = loaded(target)
+    function = getattr(module, name)
+    return FunctionTask(f"{path}:{name}", _facts(function, vars(module), str(path), name), function)
+
+
+def loaded(target: str) -> tuple[Path, str, ModuleType]:
+    """The file of FILE.py:NAME, NAME, and the file's module, which has that name. Errors: as `load`."""
     path, name = _parse(target)
     if not path.is_file():
         guess = nearest(path.name, [other.name for other in path.parent.glob("*.py")])
         hint = f"did you mean {guess!r}? " if guess else ""
         raise InputError(f"there is no file {str(path)!r}: {hint}TASK is a built-in task or FILE.py:FUNCTION")
     module = _module(path)
-    function = getattr(module, name, None)
-    if function is None:
+    if getattr(module, name, None) is None:
         own = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise unknown(f"function of {path}", name, own) if own else InputError(f"{path} has no function {name!r}")
-    return FunctionTask(f"{path}:{name}", _facts(function, vars(module), str(path), name), function)
+    return path, name, module
 
 
 def of(function: Callable[..., Any]) -> FunctionTask:

@@ -1,0 +1,38 @@
+"""PyTorch: what a model is made of, parameter groups, and our kernels on its tensors. Reached as `optadvisor.torch`.
+
+The names are imported on first use; inside this package `import torch` is PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optadvisor.frameworks.torch.groups import check_groups, param_groups
+    from optadvisor.frameworks.torch.reading import parameters
+
+_HOMES = {
+    "check_groups": "optadvisor.frameworks.torch.groups",
+    "param_groups": "optadvisor.frameworks.torch.groups",
+    "parameters": "optadvisor.frameworks.torch.reading",
+}
+__all__ = ["check_groups", "param_groups", "parameters"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from optadvisor.kernels.errors import InputError
+
+        raise InputError(f"optadvisor.torch.{name} needs PyTorch, which is not installed: pip install torch") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
