@@ -24,7 +24,7 @@ from optadvisor.kernels.arrays import (
 from optadvisor.kernels.cuda.arrays import DeviceArray, arithmetic, device_array, dtype_name, stream_handle
 from optadvisor.kernels.errors import InputError, NonFiniteGradient, unknown
 from optadvisor.kernels.group import Group
-from optadvisor.kernels.rules import RULES, Rule
+from optadvisor.kernels.rules import Rule
 from optadvisor.kernels.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Optimizer:
             self._bind(grads)
         only = self._only
         if only is None or lr is not None or grad_scale != 1.0 or not self._initialised:
-            return self._whole_step(lr, grad_scale)
+            return self.advance(lr, grad_scale)
         only.numbers[0] = self.steps_done + 1
         mode = self._mode
         bad = only.run(mode) if only.sparse else only.kernel(only.table, only.states, only.numbers, mode)
@@ -285,7 +285,8 @@ class Optimizer:
         self.steps_done += 1
         return True
 
-    def _whole_step(self, lr: float | None, grad_scale: float) -> bool:
+    def advance(self, lr: float | None = None, grad_scale: float = 1.0) -> bool:
+        """`step` with the gradients that the groups are bound to: for who hands them to `Group.bind` himself."""
         rate = None
         if lr is not None:
             for group in self.groups:
@@ -331,11 +332,12 @@ class Optimizer:
             for i, ids, _ in group.sparse:
                 leaf = group.leaves[i]
                 _refuse_outside(ids.copy_to_host(), "grads" + leaf.name.removeprefix("params"), leaf)
+        if self.on_nonfinite == "skip":
+            return self._active[0], 0
         for group in self._active:
-            for i, position in enumerate(group.positions):
-                gradient = self._gradients[position]
-                values = gradient[1] if isinstance(gradient, tuple) else gradient
-                if self.on_nonfinite == "skip" or not np.isfinite(values.copy_to_host()).all():
+            for i in range(len(group.leaves)):
+                values = group.gradient(i)
+                if values is not None and not np.isfinite(values.copy_to_host()).all():
                     return group, i
         raise NonFiniteGradient(
             "a gradient held NaN or Inf and was overwritten before it could be named: work of another stream? "
@@ -357,8 +359,7 @@ class Optimizer:
         group.numbers[loops.LR], group.numbers[loops.SCALE] = group.lr, group.sign
         if self.on_nonfinite == "skip":
             return False
-        found = next((rows for i, _, rows in group.sparse if i == bad), None)
-        gradient = self._gradients[group.positions[bad]] if found is None else found
+        gradient = group.gradient(bad)
         if isinstance(gradient, DeviceArray):
             gradient = gradient.copy_to_host()
         first = int(np.flatnonzero(~np.isfinite(gradient.ravel()))[0])
@@ -450,9 +451,9 @@ class Optimizer:
             group.sparse.clear()
             for i, position in enumerate(group.positions):
                 if isinstance(gradients[position], tuple):
-                    self._refuse_sparse(group, i)
+                    group.check_rows(i)
                 group.bind(i, gradients[position])
-        self._gradients = gradients
+        self._gradients = gradients  # copies among them must live as long as the tables hold their addresses
         # Held only where the caller's own arrays are used: a contiguous copy would be stale in the next step.
         given = [leaf for _, _, leaf in walk(grads, "grads")]
         flat = not self._leaves or len(self._leaves[0].path) == 1
@@ -465,21 +466,6 @@ class Optimizer:
             for tensor, array in (zip(one, gradient, strict=True) if isinstance(one, tuple) else [(one, gradient)])
             if self._session is not None and hasattr(tensor, "data_ptr")
         ]
-
-    def _refuse_sparse(self, group: Group, i: int) -> None:
-        name, rule = group.leaves[i].name, group.rule
-        if not rule.sparse:
-            able = ", ".join(other.id for other in RULES.values() if other.sparse)
-            raise InputError(
-                f"{rule.id} has no form for (ids, rows), the gradient of {name}; rules that have one: {able}"
-            )
-        if group.hyperparameters.get("weight_decay"):
-            raise InputError(
-                f"{rule.id} with weight_decay {group.hyperparameters['weight_decay']} got (ids, rows) for {name}: decay would "
-                "touch every row; set weight_decay=0 for its group"
-            )
-        if self.ema_decay is not None:
-            raise InputError(f"ema_decay would touch every row of {name}, whose gradient is (ids, rows): leave it out")
 
 
 def _schedule(given: Any, where: str) -> Schedule:
