@@ -210,13 +210,15 @@ class Group:
 
     def saved(self, k: int, i: int) -> Array:
         """A copy of the k-th of `kept_names` of the i-th parameter."""
-        return self._kept(k, i).copy()
+        kept: Array = self.view(k, i)
+        return kept.copy()
 
     def load(self, k: int, i: int, value: Any) -> None:
         """Set the k-th of `kept_names` of the i-th parameter to an array or a number."""
-        self._kept(k, i)[...] = value
+        self.view(k, i)[...] = value
 
-    def _kept(self, k: int, i: int) -> Array:
+    def view(self, k: int, i: int) -> Any:
+        """The k-th of `kept_names` of the i-th parameter, where it is: not a copy."""
         first, rows = len(self.form.states), len(self.form.row_states)
         return self.memory[i][k - first] if first <= k < first + rows else self.state(k if k < first else first, i)
 

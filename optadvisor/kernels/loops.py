@@ -313,8 +313,8 @@ def table(form: Form, dtype: Any) -> Compiled:
     """table(table, states, numbers, mode): one step over many tensors.
 
     table: (k, COLUMNS) int64: addresses of parameter and gradient, elements, first column in `states`, rows, address
-    of the states by row, steps missed. states: as for `sweep`, one row more where weights are averaged. numbers: float64: see STEP
-    .. VALUES. mode: CHECK | NORM | RUN.
+    of the states by row, steps missed. states: as for `sweep`, one row more where weights are averaged. numbers:
+    float64: see STEP .. VALUES. mode: CHECK | NORM | RUN.
     """
     template = _table if form.stage is None else _tensors
     return specialise(template, f"{form.name}_{dtype_name(dtype)}", AVERAGE=_average, **_parts(form, dtype))

@@ -11,12 +11,12 @@ import numpy as np
 
 from optadvisor.kernels import loops, rules, saving
 from optadvisor.kernels.arrays import (
-    Array,
     Leaf,
     Parameters,
     address,
     is_groups,
     parameter_leaves,
+    refuse_outside,
     refuse_overlap,
     structure,
     walk,
@@ -292,7 +292,7 @@ class Optimizer:
             for group in self.groups:
                 rate = float(group.rule.complete({"lr": lr})["lr"])  # type: ignore[arg-type]
         scale = _number("grad_scale", grad_scale, lambda x: x > 0.0, "above 0") or 1.0
-        self._initialise()
+        self.initialise()
         t = self.steps_done + 1
         for group in self._active:
             group.prepare(t, rate)
@@ -331,7 +331,7 @@ class Optimizer:
         for group in self._active:
             for i, ids, _ in group.sparse:
                 leaf = group.leaves[i]
-                _refuse_outside(ids.copy_to_host(), "grads" + leaf.name.removeprefix("params"), leaf)
+                refuse_outside(ids.copy_to_host(), "grads" + leaf.name.removeprefix("params"), leaf)
         if self.on_nonfinite == "skip":
             return self._active[0], 0
         for group in self._active:
@@ -373,7 +373,7 @@ class Optimizer:
         """The moving averages of the parameters (ema_decay), as arrays in the structure of `params`; not copies."""
         if self.ema_decay is None:
             raise InputError("this optimizer keeps no averages: pass ema_decay, for example 0.999")
-        self._initialise()
+        self.initialise()
         found: list[Any] = [leaf.array for leaf in self._leaves]
         for group in self._active:
             for i, position in enumerate(group.positions):
@@ -385,7 +385,7 @@ class Optimizer:
 
         Returns arrays in the structure of `params`; for other rules they are copies of the parameters.
         """
-        self._initialise()
+        self.initialise()
         points: list[Any] = [None] * len(self._leaves)
         for group in self.groups:
             rate = float(lr) if lr is not None else group.lr * group.schedule.factor(self.steps_done)
@@ -399,7 +399,7 @@ class Optimizer:
         Returns arrays in the structure of `params`: the averaged weights x of schedule_free_adamw, whose params hold
         y; for other rules they are copies of the parameters.
         """
-        self._initialise()
+        self.initialise()
         found: list[Any] = [None] * len(self._leaves)
         for group in self.groups:
             for i, position in enumerate(group.positions):
@@ -408,7 +408,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere: step count and, by group, rule, hyperparameters and state arrays."""
-        self._initialise()
+        self.initialise()
         return saving.state_dict(self.groups, self.steps_done)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -419,7 +419,8 @@ class Optimizer:
         self.steps_done = saving.load_state_dict(state, self.groups)
         self._initialised = True
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
+        """Set the states to where they start, from the parameters as they are; the first step does, if nobody did."""
         if not self._initialised:
             for group in self.groups:
                 group.initialise()
@@ -489,7 +490,7 @@ def _checked(gradient: Any, name: str, leaf: Leaf) -> Any:
     """A gradient that fits its parameter: a contiguous array, or (ids, rows)."""
     if isinstance(gradient, tuple):
         ids, rows = _checked_rows(gradient, name, leaf, "NumPy arrays")
-        _refuse_outside(ids, name, leaf)
+        refuse_outside(ids, name, leaf)
         return np.ascontiguousarray(ids, dtype=np.int64), np.ascontiguousarray(rows)
     if isinstance(gradient, np.generic):  # what NumPy's own arithmetic makes of arrays of shape ()
         gradient = np.asarray(gradient)
@@ -555,10 +556,3 @@ def _checked_rows(gradient: tuple[Any, ...], name: str, leaf: Leaf, kind: str) -
             f"{dtype_name(leaf.array.dtype)}{[ids.size, width]}"
         )
     return ids, rows
-
-
-def _refuse_outside(ids: Array, name: str, leaf: Leaf) -> None:
-    height = leaf.array.shape[0]
-    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < height):
-        wrong = int(ids[(ids < 0) | (ids >= height)][0])
-        raise InputError(f"ids of {name} hold {wrong}; {leaf.name} has rows 0 to {height - 1}")

@@ -351,8 +351,7 @@ class DeviceGroup(Group):
         numbers.launch(each, stream, *rows.place, rows.width, partial, memory, number, c)
         move.launch(grid, stream, *rows.place, p, rows.width, states, start, work, number, c)
 
-    def _view(self, k: int, i: int) -> DeviceArray:
-        """The k-th of `kept_names` of the i-th parameter."""
+    def view(self, k: int, i: int) -> DeviceArray:
         first, by_row = len(self.form.states), len(self.form.row_states)
         shape, size = self.kept_shape(k, i), self.dtype.itemsize
         if first <= k < first + by_row:
@@ -363,13 +362,13 @@ class DeviceGroup(Group):
         return DeviceArray(memory, memory.address + size * place, shape, self.dtype, self.session.stream)
 
     def average(self, i: int) -> Any:
-        return self._view(self.kept_names.index(AVERAGE), i)
+        return self.view(self.kept_names.index(AVERAGE), i)
 
     def saved(self, k: int, i: int) -> Array:
-        return self._view(k, i).copy_to_host()
+        return self.view(k, i).copy_to_host()
 
     def load(self, k: int, i: int, value: Any) -> None:
-        view = self._view(k, i)
+        view = self.view(k, i)
         array: NDArray[Any] = np.ascontiguousarray(np.broadcast_to(value, view.shape), dtype=self.dtype)
         target.write(view.address, array, self.session.stream)
 
