@@ -10,19 +10,31 @@ if TYPE_CHECKING:
     from optadvisor.advisor import recommend
     from optadvisor.config import OptimizerConfig
     from optadvisor.frameworks import torch
+    from optadvisor.frameworks.probing import probe
     from optadvisor.kernels.errors import InputError
     from optadvisor.profile import TaskProfile
     from optadvisor.studies import load_config
     from optadvisor.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "OptimizerConfig", "TaskProfile", "kernels", "load_config", "recommend", "torch", "tune"]
+__all__ = [
+    "InputError",
+    "OptimizerConfig",
+    "TaskProfile",
+    "kernels",
+    "load_config",
+    "probe",
+    "recommend",
+    "torch",
+    "tune",
+]
 
 _HOMES = {
     "InputError": "optadvisor.kernels.errors",
     "OptimizerConfig": "optadvisor.config",
     "TaskProfile": "optadvisor.profile",
     "load_config": "optadvisor.studies",
+    "probe": "optadvisor.frameworks.probing",
     "recommend": "optadvisor.advisor",
     "tune": "optadvisor.tuning",
 }
