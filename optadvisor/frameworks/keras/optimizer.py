@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from optadvisor.config import OptimizerConfig
+from optadvisor.frameworks.keras import scalars
 from optadvisor.frameworks.keras.scheduling import ConfigSchedule
 from optadvisor.frameworks.running import Steps
 from optadvisor.kernels import rules
@@ -47,8 +48,9 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         super().__init__(learning_rate, name=name, **keywords)
         self.config = config
         self.roles = dict(roles or {})
+        self._numbers: dict[Any, list[Any]] = {}
         self._steps = {
-            role: Steps(rule, hyperparameters, config.convention_of(rule), keras.ops)
+            role: Steps(rule, hyperparameters, config.convention_of(rule), keras.ops, scalars.library())
             for role, (rule, hyperparameters) in config.roles().items()
         }
 
@@ -80,28 +82,38 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             found.append(made)
         return found
 
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """One step of all variables, as Keras calls it."""
+        self._numbers = {}  # what a group's step needs is computed once, not for each variable
+        super().apply(grads, trainable_variables)
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One step of one variable."""
         index = self._get_variable_index(variable)
-        steps, states = self._steps[self._role_of[index]], self._states[index]
-        rule, hyperparameters = self.config.roles()[self._role_of[index]]
-        own, peak = float(hyperparameters["lr"]), self.config.lr  # type: ignore[arg-type]
-        kind = variable.dtype
-        lr = keras.ops.cast(learning_rate, kind)
-        if not rules.get(rule).scheduled:
-            lr = own
-        elif own != peak:
-            lr = lr * (own / peak) if peak else own
-        numbers = steps.coefficients(keras.ops.cast(self.iterations + 1, kind), lr)
-        new, *after = steps.step(
+        role, states = self._role_of[index], self._states[index]
+        if (role, variable.dtype) not in self._numbers:
+            self._numbers[role, variable.dtype] = self._coefficients(role, learning_rate, variable.dtype)
+        new, *after = self._steps[role].step(
             keras.ops.convert_to_tensor(variable),
-            keras.ops.cast(gradient, kind),
+            keras.ops.cast(gradient, variable.dtype),
             [keras.ops.convert_to_tensor(state) for state in states],
-            [keras.ops.convert_to_tensor(number, dtype=kind) for number in numbers],
+            self._numbers[role, variable.dtype],
         )
         self.assign(variable, new)
         for state, value in zip(states, after, strict=True):
             self.assign(state, value)
+
+    def _coefficients(self, role: str, learning_rate: Any, kind: str) -> list[Any]:
+        rule, hyperparameters = self.config.roles()[role]
+        own, peak = float(hyperparameters["lr"]), self.config.lr  # type: ignore[arg-type]
+        with scalars.double():
+            lr = scalars.cast(learning_rate, "float64")
+            if not rules.get(rule).scheduled:
+                lr = own
+            elif own != peak:
+                lr = lr * (own / peak) if peak else own
+            t = scalars.cast(self.iterations, "float64") + 1.0
+            return [scalars.cast(number, kind) for number in self._steps[role].coefficients(t, lr)]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` takes."""
