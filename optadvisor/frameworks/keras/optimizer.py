@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,9 +20,10 @@ from optadvisor.kernels.schedules import Schedule
 class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
     """The rules of a config on Keras variables, each in its group, on every backend of Keras.
 
-    config: an OptimizerConfig or its dict, with a schedule whose step counts are known. roles: path of a variable -> "embedding",
-    "dense" or "no_decay"; variables that it does not name go by shape, as in kernels.Optimizer.from_config. Further
-    keywords are Keras' own (clipnorm, use_ema, gradient_accumulation_steps, ...); weight decay is the config's.
+    config: an OptimizerConfig or its dict, with a schedule whose step counts are known. roles: "embedding", "dense" or
+    "no_decay" of each trainable variable, in their order (so Keras, too, finds their states in a saved model); without it by
+    shape, as in kernels.Optimizer.from_config. Further keywords are Keras' own (clipnorm, use_ema,
+    gradient_accumulation_steps, ...); weight decay is the config's.
 
     `learning_rate` is that of the dense group, a schedule where the config's is not constant; other groups keep their ratio to
     it. Saved with a model, it comes back with its groups.
@@ -33,7 +34,7 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
     def __init__(
         self,
         config: OptimizerConfig | Mapping[str, Any],
-        roles: Mapping[str, str] | None = None,
+        roles: Sequence[str] | None = None,
         learning_rate: Any = None,
         name: str = "optadvisor",
         **keywords: Any,
@@ -47,7 +48,7 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             raise InputError("weight_decay belongs to the config: set it in its hyperparameters")
         super().__init__(learning_rate, name=name, **keywords)
         self.config = config
-        self.roles = dict(roles or {})
+        self.roles = None if roles is None else tuple(roles)
         self._numbers: dict[Any, list[Any]] = {}
         self._steps = {
             role: Steps(rule, hyperparameters, config.convention_of(rule), keras.ops, scalars.library())
@@ -59,13 +60,13 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         if self.built:
             return
         super().build(variables)
-        known = {variable.path for variable in variables}
-        for path in self.roles:
-            if path not in known:
-                raise InputError(f"roles: {path!r} is no trainable variable of the model: build it for this model anew")
+        if self.roles is not None and len(self.roles) != len(variables):
+            raise InputError(
+                f"{len(variables)} trainable variables, and roles for {len(self.roles)}: build the optimizer anew after freezing"
+            )
         self._role_of, self._states = [], []
-        for variable in variables:
-            role = self.config.role_of(variable.shape, self.roles.get(variable.path))
+        for i, variable in enumerate(variables):
+            role = self.config.role_of(variable.shape, self.roles[i] if self.roles else None)
             self._role_of.append(role)
             self._states.append(self._made(variable, self._steps[role]))
 
@@ -119,4 +120,4 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         """What `from_config` takes."""
         kept = super().get_config()
         del kept["weight_decay"]
-        return {**kept, "config": self.config.to_dict(), "roles": dict(self.roles)}
+        return {**kept, "config": self.config.to_dict(), "roles": self.roles and list(self.roles)}

@@ -21,8 +21,8 @@ def library() -> Any:
     return keras.ops
 
 
-def double() -> contextlib.AbstractContextManager[Any]:
-    """Where float64 exists."""
+def double() -> Any:
+    """A context in which float64 exists."""
     if keras.config.backend() == "jax":
         import jax
 
