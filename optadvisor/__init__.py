@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from optadvisor.advisor.recommend import recommend
     from optadvisor.config import OptimizerConfig
     from optadvisor.frameworks import keras, optax, torch
+    from optadvisor.frameworks.probing import probe
     from optadvisor.kernels.errors import InputError
     from optadvisor.profile import TaskProfile
     from optadvisor.studies import load_config
@@ -24,6 +25,7 @@ __all__ = [
     "kernels",
     "load_config",
     "optax",
+    "probe",
     "recommend",
     "torch",
     "tune",
@@ -34,6 +36,7 @@ _HOMES = {
     "OptimizerConfig": "optadvisor.config",
     "TaskProfile": "optadvisor.profile",
     "load_config": "optadvisor.studies",
+    "probe": "optadvisor.frameworks.probing",
     "recommend": "optadvisor.advisor",
     "tune": "optadvisor.tuning",
 }
