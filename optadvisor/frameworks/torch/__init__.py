@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.building import build_torch
     from optadvisor.frameworks.torch.groups import check_groups, param_groups
     from optadvisor.frameworks.torch.hybrid import Hybrid
+    from optadvisor.frameworks.torch.profiling import profile
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
 
@@ -23,8 +24,9 @@ _HOMES = {
     "check_groups": "optadvisor.frameworks.torch.groups",
     "param_groups": "optadvisor.frameworks.torch.groups",
     "parameters": "optadvisor.frameworks.torch.reading",
+    "profile": "optadvisor.frameworks.torch.profiling",
 }
-__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters"]
+__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters", "profile"]
 
 
 def __getattr__(name: str) -> Any:

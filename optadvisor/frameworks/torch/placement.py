@@ -167,12 +167,8 @@ class Placement:
         stream = next((torch.cuda.current_stream(p.device) for p, _ in members.values() if p.is_cuda), None)
         self._stream = stream
         self.engine = Kernels(rule, given, on_nonfinite=on_nonfinite, stream=stream)
-        self.bounds = [
-            self._bound(group, members, state) for group in self.engine.groups if group.leaves
-        ]
-        self._of = [
-            [b for b in self.bounds if b.group.leaves[0].path[0] == number] for number in range(len(groups))
-        ]
+        self.bounds = [self._bound(group, members, state) for group in self.engine.groups if group.leaves]
+        self._of = [[b for b in self.bounds if b.group.leaves[0].path[0] == number] for number in range(len(groups))]
         for number, group in enumerate(groups):
             self._tell_peak(number, group)
         self.engine.initialise()
@@ -182,9 +178,7 @@ class Placement:
             self._adopt(bound, state)
         self._state, self._states = state, len(state)
 
-    def _bound(
-        self, group: Group, members: dict[tuple[int, Any], tuple[Tensor, Layout]], state: State
-    ) -> Bound:
+    def _bound(self, group: Group, members: dict[tuple[int, Any], tuple[Tensor, Layout]], state: State) -> Bound:
         own = [members[leaf.path[0], leaf.path[1]] for leaf in group.leaves]
         return Bound(group, [p for p, _ in own], [layout for _, layout in own], [_count(state.get(p)) for p, _ in own])
 
