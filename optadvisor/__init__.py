@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from optadvisor import kernels
     from optadvisor.advisor import recommend
     from optadvisor.config import OptimizerConfig
-    from optadvisor.frameworks import torch
+    from optadvisor.frameworks import keras, optax, torch
     from optadvisor.frameworks.probing import probe
     from optadvisor.kernels.errors import InputError
     from optadvisor.profile import TaskProfile
@@ -21,8 +21,10 @@ __all__ = [
     "InputError",
     "OptimizerConfig",
     "TaskProfile",
+    "keras",
     "kernels",
     "load_config",
+    "optax",
     "probe",
     "recommend",
     "torch",
@@ -38,7 +40,12 @@ _HOMES = {
     "recommend": "optadvisor.advisor",
     "tune": "optadvisor.tuning",
 }
-_PACKAGES = {"kernels": "optadvisor.kernels", "torch": "optadvisor.frameworks.torch"}
+_PACKAGES = {
+    "keras": "optadvisor.frameworks.keras",
+    "kernels": "optadvisor.kernels",
+    "optax": "optadvisor.frameworks.optax",
+    "torch": "optadvisor.frameworks.torch",
+}
 
 
 def __getattr__(name: str) -> Any:
