@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from optadvisor.advisor.rates import Rate
 from optadvisor.kernels.errors import InputError, NonFiniteGradient
 from optadvisor.probing import Block, measure
 from optadvisor.probing import curvature as curving
@@ -103,11 +104,13 @@ def test_a_warm_up_that_diverges_ends_the_probe_there():
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["warm"] is None
 
 
-def test_a_place_after_the_warm_up_where_the_loss_breaks():
-    """Every step of the warm-up has a loss; beside the place where it ends there is none."""
-    found = measure(Quadratic(-np.eye(4), breaks_at=1.013), range_test=False, steps=1)
+def test_a_place_after_the_warm_up_where_the_loss_breaks(monkeypatch: pytest.MonkeyPatch):
+    """Three steps of 0.01 from 1 have a loss each; a difference's step beside 1.03 leads to where there is none."""
+    monkeypatch.setattr(probing.ranging, "from_profile", lambda rule, profile: Rate(0.01, 0.005, 0.02))
+    found = measure(Quadratic(-np.eye(4), breaks_at=1.035), range_test=False, steps=3)
+    assert found.warm_up.last is not None
     assert found.warm is None
-    assert found.warm_up.diverged_at == 1
+    assert found.warm_up.diverged_at == 3
 
 
 @pytest.mark.parametrize(
