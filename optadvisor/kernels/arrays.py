@@ -110,6 +110,14 @@ def refuse_overlap(leaves: Sequence[Leaf]) -> None:
             raise InputError(f"{name} and {other} share memory: pass each parameter once")
 
 
+def refuse_outside(ids: Array, name: str, leaf: Leaf) -> None:
+    """InputError where an id is no row of the table."""
+    height = leaf.array.shape[0]
+    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < height):
+        wrong = int(ids[(ids < 0) | (ids >= height)][0])
+        raise InputError(f"ids of {name} hold {wrong}; {leaf.name} has rows 0 to {height - 1}")
+
+
 def structure(tree: Any, values: Iterator[Any]) -> Any:
     """`values`, in the order of `walk`, in the structure of `tree`."""
     if is_groups(tree):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,8 +12,8 @@ import numpy as np
 from optadvisor.kernels import loops
 from optadvisor.kernels.arrays import Array, Leaf, address, aligned_zeros
 from optadvisor.kernels.cuda.arrays import arithmetic
-from optadvisor.kernels.errors import unknown
-from optadvisor.kernels.rules import Form, Rule
+from optadvisor.kernels.errors import InputError, unknown
+from optadvisor.kernels.rules import RULES, Form, Rule
 from optadvisor.kernels.rules.record import Value, flatten
 from optadvisor.kernels.schedules import Schedule
 
@@ -42,11 +42,9 @@ class Group:
         if self.convention not in self.rule.conventions:
             raise unknown(f"convention of {self.rule.id}", self.convention, self.rule.conventions)
         self.rule.check_schedule(self.schedule.name, where)
-        matrices = all(leaf.array.ndim == 2 for leaf in self.leaves)
-        pick = self.rule.form if matrices else self.rule.vector_form or self.rule.form
-        self.form: Form = pick(self.hyperparameters, self.convention)
+        self.form = self._form(self.hyperparameters)
         flat = flatten(self.hyperparameters)
-        self.lr = flat["lr"]
+        self.lr = self.peak = flat["lr"]
         self.dtype = arithmetic(self.leaves[0].array.dtype if self.leaves else np.float32)
         sizes = np.array([leaf.array.size for leaf in self.leaves], dtype=np.int64)
         ends = np.cumsum(-(-sizes // _ALIGN) * _ALIGN)
@@ -68,6 +66,34 @@ class Group:
         self.table[:, loops.MEMORY] = [address(memory) for memory in self.memory]
         self.kernel: Callable[[Array, Array, Array, int], int] = loops.table(self.form, self.scalar).function
 
+    def _form(self, hyperparameters: dict[str, Value]) -> Form:
+        matrices = all(leaf.array.ndim == 2 for leaf in self.leaves)
+        pick = self.rule.form if matrices else self.rule.vector_form or self.rule.form
+        return pick(hyperparameters, self.convention)
+
+    def retune(self, changed: Mapping[str, object], peak: float | None = None) -> bool:
+        """Take other hyperparameters from the next step on; peak: what counts as the schedule's peak lr.
+
+        False, and nothing changed, where they need another form: other states and another kernel.
+        """
+        known = {name: self.rule.hyperparameter(name).check(value, self.rule.id) for name, value in changed.items()}
+        hyperparameters = {**self.hyperparameters, **known}
+        if self._form(hyperparameters) is not self.form:
+            return False
+        if hyperparameters["lr"] != self.lr:
+            self.rule.check_schedule("one that changes lr")
+        flat = flatten(hyperparameters)
+        self.peak = flat["lr_max"] = self.peak if peak is None else peak
+        self.hyperparameters, self.lr = hyperparameters, flat["lr"]
+        self.numbers[loops.LR] = self.lr
+        self.numbers[loops.VALUES :] = [flat[name] for name in self.form.arguments]
+        return True
+
+    @property
+    def delays(self) -> Array:
+        """How many of the optimizer's steps each parameter has missed, (parameters,) int64: write it between steps."""
+        return self.table[:, loops.DELAY]
+
     @property
     def sign(self) -> float:
         return -1.0 if self.maximize else 1.0
@@ -88,14 +114,40 @@ class Group:
             for i in range(len(self.leaves)):
                 self.load(k, i, self.value(i))
 
-    def bind(self, i: int, gradient: Array | tuple[Array, Array]) -> None:
-        """Take the gradient of the i-th parameter: an array, or (ids, rows)."""
-        if isinstance(gradient, tuple):
+    def bind(self, i: int, gradient: Array | tuple[Array, Array] | None) -> None:
+        """Take the gradient of the i-th parameter: an array, or (ids, rows); None leaves it and its states as they are."""
+        if gradient is None or isinstance(gradient, tuple):
             self.table[i, loops.SIZE] = 0  # the table kernel passes it over
-            self.sparse.append((i, *gradient))
+            if gradient is not None:
+                self.sparse.append((i, *gradient))
         else:
             self.table[i, loops.SIZE] = self.leaves[i].array.size
             self.table[i, loops.GRADIENT] = address(gradient)
+
+    def gradient(self, i: int) -> Any:
+        """What `bind` took for the i-th parameter: an array, of (ids, rows) the rows; None without elements."""
+        rows = next((rows for j, _, rows in self.sparse if j == i), None)
+        size = int(self.table[i, loops.SIZE])
+        if rows is not None or size == 0:
+            return rows
+        cells = np.ctypeslib.as_ctypes_type(self.dtype) * size
+        return np.ctypeslib.as_array(cells.from_address(int(self.table[i, loops.GRADIENT])))
+
+    def check_rows(self, i: int) -> None:
+        """InputError where the gradient of the i-th parameter cannot be (ids, rows)."""
+        name = self.leaves[i].name
+        if not self.rule.sparse:
+            able = ", ".join(other.id for other in RULES.values() if other.sparse)
+            raise InputError(
+                f"{self.rule.id} has no form for (ids, rows), the gradient of {name}; rules that have one: {able}"
+            )
+        if self.hyperparameters.get("weight_decay"):
+            raise InputError(
+                f"{self.rule.id} with weight_decay {self.hyperparameters['weight_decay']} got (ids, rows) for {name}: decay "
+                "would touch every row; set weight_decay=0 for its group"
+            )
+        if self.ema_decay is not None:
+            raise InputError(f"ema_decay would touch every row of {name}, whose gradient is (ids, rows): leave it out")
 
     def prepare(self, t: int, lr: float | None) -> None:
         """Write step number and learning rate of step t."""
@@ -126,11 +178,13 @@ class Group:
         # A hash table of twice to four times the ids keeps the cost at O(touched rows) and in the cache.
         slots = np.full(max(4, 1 << (2 * ids.size - 1).bit_length()), -1, dtype=np.int64)
         work = np.empty((2, ids.size), dtype=np.int64)
-        start = int(self.table[i, loops.START])
+        start, delay = int(self.table[i, loops.START]), int(self.table[i, loops.DELAY])
         buffer = np.empty((2, rows.shape[1]), dtype=self.dtype)
+        self.numbers[loops.STEP] -= delay
         bad: int = self.rows_kernel(
             leaf.reshape(-1), ids, rows, buffer, self.states, start, self.memory[i], self.numbers, mode, slots, work
         )
+        self.numbers[loops.STEP] += delay
         return bad >= 0
 
     def value(self, i: int) -> Array:
@@ -156,13 +210,15 @@ class Group:
 
     def saved(self, k: int, i: int) -> Array:
         """A copy of the k-th of `kept_names` of the i-th parameter."""
-        return self._kept(k, i).copy()
+        kept: Array = self.view(k, i)
+        return kept.copy()
 
     def load(self, k: int, i: int, value: Any) -> None:
         """Set the k-th of `kept_names` of the i-th parameter to an array or a number."""
-        self._kept(k, i)[...] = value
+        self.view(k, i)[...] = value
 
-    def _kept(self, k: int, i: int) -> Array:
+    def view(self, k: int, i: int) -> Any:
+        """The k-th of `kept_names` of the i-th parameter, where it is: not a copy."""
         first, rows = len(self.form.states), len(self.form.row_states)
         return self.memory[i][k - first] if first <= k < first + rows else self.state(k if k < first else first, i)
 

@@ -17,6 +17,7 @@ from optadvisor.kernels.rules.record import Form
 
 UPDATE: Any = None
 COEFFICIENTS: Any = None
+AT_STEP: Any = None
 SWEEP: Any = None
 SQUARES: Any = None
 COUNT: Any = 0
@@ -39,7 +40,8 @@ CLIP_EPS = 1e-6  # of the norm, as torch.nn.utils.clip_grad_norm_ has it
 AHEAD, LINE = 8, 16
 
 # Columns of a table: one row a tensor.
-PARAMETER, GRADIENT, SIZE, START, ROWS, MEMORY, COLUMNS = 0, 1, 2, 3, 4, 5, 6
+# DELAY: the steps that the tensor has missed, so that it is at its own step.
+PARAMETER, GRADIENT, SIZE, START, ROWS, MEMORY, DELAY, COLUMNS = 0, 1, 2, 3, 4, 5, 6, 7
 
 # What a step is told in `numbers`; hyperparameters follow from VALUES on.
 STEP, LR, SCALE, KEEP, TAKE, SQUARED_NORM, VALUES = 0, 1, 2, 3, 4, 5, 6
@@ -114,6 +116,12 @@ def _average(p, average, keep, take):
         average[i] = averaged(average[i], p[i], keep, take)
 
 
+def _coefficients(numbers, delay):
+    """What the rule needs at the step of a tensor, in the arrays' dtype."""
+    t = int(numbers[STEP]) - delay
+    return cast(COEFFICIENTS(t, numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
+
+
 def _look(table, numbers, mode):
     """Check the gradients and sum their squares, as asked. The number of the first non-finite one, or -1."""
     if mode & CHECK:
@@ -134,11 +142,15 @@ def _table(table, states, numbers, mode):
     if bad >= 0:
         return bad
     if mode & RUN:
-        c = cast(COEFFICIENTS(int(numbers[STEP]), numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
+        delay = 0
+        c = AT_STEP(numbers, delay)
         scale = DTYPE(numbers[SCALE])
         keep, take = DTYPE(numbers[KEEP]), DTYPE(numbers[TAKE])
         averages = numbers[TAKE] != 0.0
         for k in range(table.shape[0]):
+            if table[k, DELAY] != delay:
+                delay = table[k, DELAY]
+                c = AT_STEP(numbers, delay)
             p = carray(pointer(table[k, PARAMETER]), (table[k, SIZE],), DTYPE)
             g = carray(pointer(table[k, GRADIENT]), (table[k, SIZE],), DTYPE)
             start = table[k, START]
@@ -159,7 +171,8 @@ def _tensors(table, states, numbers, mode):
     if bad >= 0:
         return bad
     if mode & RUN:
-        c = cast(COEFFICIENTS(int(numbers[STEP]), numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
+        delay = 0
+        c = AT_STEP(numbers, delay)
         scale = DTYPE(numbers[SCALE])
         keep, take = DTYPE(numbers[KEEP]), DTYPE(numbers[TAKE])
         largest = 0
@@ -170,6 +183,9 @@ def _tensors(table, states, numbers, mode):
             size, rows, start = table[k, SIZE], table[k, ROWS], table[k, START]
             if size == 0:
                 continue
+            if table[k, DELAY] != delay:
+                delay = table[k, DELAY]
+                c = AT_STEP(numbers, delay)
             p = carray(pointer(table[k, PARAMETER]), (size,), DTYPE)
             g = carray(pointer(table[k, GRADIENT]), (size,), DTYPE)
             memory = carray(pointer(table[k, MEMORY]), (MEMORIES, rows), DTYPE)
@@ -211,7 +227,7 @@ def _rows(parameter, ids, rows, buffer, states, start, memory, numbers, mode, sl
         if slots[h] >= 0:
             firsts[count] = slots[h]
             count += 1
-    c = cast(COEFFICIENTS(int(numbers[STEP]), numbers[LR], *as_tuple(numbers, VALUES, COUNT)), DTYPE)
+    c = AT_STEP(numbers, 0)
     scale = DTYPE(numbers[SCALE])
     total = 0.0
     for n in range(count):
@@ -267,10 +283,10 @@ def finite(dtype: Any) -> Compiled:
 
 def _parts(form: Form, dtype: Any) -> dict[str, Any]:
     squares = specialise(_squares, dtype_name(dtype), fastmath=frozenset({"reassoc", "contract"}))
+    at_step = {"COEFFICIENTS": form.coefficients, "COUNT": len(form.arguments), "DTYPE": dtype}
     return {
         "SWEEP": elementwise(form, dtype),
-        "COEFFICIENTS": form.coefficients,
-        "COUNT": len(form.arguments),
+        "AT_STEP": specialise(_coefficients, f"{form.name}_{dtype_name(dtype)}", cache=False, **at_step),
         "DTYPE": dtype,
         "FINITE": finite(dtype),
         "SQUARES": squares,
@@ -297,8 +313,8 @@ def table(form: Form, dtype: Any) -> Compiled:
     """table(table, states, numbers, mode): one step over many tensors.
 
     table: (k, COLUMNS) int64: addresses of parameter and gradient, elements, first column in `states`, rows, address
-    of the states by row. states: as for `sweep`, one row more where weights are averaged. numbers: float64: see STEP
-    .. VALUES. mode: CHECK | NORM | RUN.
+    of the states by row, steps missed. states: as for `sweep`, one row more where weights are averaged. numbers:
+    float64: see STEP .. VALUES. mode: CHECK | NORM | RUN.
     """
     template = _table if form.stage is None else _tensors
     return specialise(template, f"{form.name}_{dtype_name(dtype)}", AVERAGE=_average, **_parts(form, dtype))

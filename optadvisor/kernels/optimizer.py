@@ -11,12 +11,12 @@ import numpy as np
 
 from optadvisor.kernels import loops, rules, saving
 from optadvisor.kernels.arrays import (
-    Array,
     Leaf,
     Parameters,
     address,
     is_groups,
     parameter_leaves,
+    refuse_outside,
     refuse_overlap,
     structure,
     walk,
@@ -24,7 +24,7 @@ from optadvisor.kernels.arrays import (
 from optadvisor.kernels.cuda.arrays import DeviceArray, arithmetic, device_array, dtype_name, stream_handle
 from optadvisor.kernels.errors import InputError, NonFiniteGradient, unknown
 from optadvisor.kernels.group import Group
-from optadvisor.kernels.rules import RULES, Rule
+from optadvisor.kernels.rules import Rule
 from optadvisor.kernels.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Optimizer:
             self._bind(grads)
         only = self._only
         if only is None or lr is not None or grad_scale != 1.0 or not self._initialised:
-            return self._whole_step(lr, grad_scale)
+            return self.advance(lr, grad_scale)
         only.numbers[0] = self.steps_done + 1
         mode = self._mode
         bad = only.run(mode) if only.sparse else only.kernel(only.table, only.states, only.numbers, mode)
@@ -285,13 +285,14 @@ class Optimizer:
         self.steps_done += 1
         return True
 
-    def _whole_step(self, lr: float | None, grad_scale: float) -> bool:
+    def advance(self, lr: float | None = None, grad_scale: float = 1.0) -> bool:
+        """`step` with the gradients that the groups are bound to: for who hands them to `Group.bind` himself."""
         rate = None
         if lr is not None:
             for group in self.groups:
                 rate = float(group.rule.complete({"lr": lr})["lr"])  # type: ignore[arg-type]
         scale = _number("grad_scale", grad_scale, lambda x: x > 0.0, "above 0") or 1.0
-        self._initialise()
+        self.initialise()
         t = self.steps_done + 1
         for group in self._active:
             group.prepare(t, rate)
@@ -330,12 +331,13 @@ class Optimizer:
         for group in self._active:
             for i, ids, _ in group.sparse:
                 leaf = group.leaves[i]
-                _refuse_outside(ids.copy_to_host(), "grads" + leaf.name.removeprefix("params"), leaf)
+                refuse_outside(ids.copy_to_host(), "grads" + leaf.name.removeprefix("params"), leaf)
+        if self.on_nonfinite == "skip":
+            return self._active[0], 0
         for group in self._active:
-            for i, position in enumerate(group.positions):
-                gradient = self._gradients[position]
-                values = gradient[1] if isinstance(gradient, tuple) else gradient
-                if self.on_nonfinite == "skip" or not np.isfinite(values.copy_to_host()).all():
+            for i in range(len(group.leaves)):
+                values = group.gradient(i)
+                if values is not None and not np.isfinite(values.copy_to_host()).all():
                     return group, i
         raise NonFiniteGradient(
             "a gradient held NaN or Inf and was overwritten before it could be named: work of another stream? "
@@ -357,8 +359,7 @@ class Optimizer:
         group.numbers[loops.LR], group.numbers[loops.SCALE] = group.lr, group.sign
         if self.on_nonfinite == "skip":
             return False
-        found = next((rows for i, _, rows in group.sparse if i == bad), None)
-        gradient = self._gradients[group.positions[bad]] if found is None else found
+        gradient = group.gradient(bad)
         if isinstance(gradient, DeviceArray):
             gradient = gradient.copy_to_host()
         first = int(np.flatnonzero(~np.isfinite(gradient.ravel()))[0])
@@ -372,7 +373,7 @@ class Optimizer:
         """The moving averages of the parameters (ema_decay), as arrays in the structure of `params`; not copies."""
         if self.ema_decay is None:
             raise InputError("this optimizer keeps no averages: pass ema_decay, for example 0.999")
-        self._initialise()
+        self.initialise()
         found: list[Any] = [leaf.array for leaf in self._leaves]
         for group in self._active:
             for i, position in enumerate(group.positions):
@@ -384,7 +385,7 @@ class Optimizer:
 
         Returns arrays in the structure of `params`; for other rules they are copies of the parameters.
         """
-        self._initialise()
+        self.initialise()
         points: list[Any] = [None] * len(self._leaves)
         for group in self.groups:
             rate = float(lr) if lr is not None else group.lr * group.schedule.factor(self.steps_done)
@@ -398,7 +399,7 @@ class Optimizer:
         Returns arrays in the structure of `params`: the averaged weights x of schedule_free_adamw, whose params hold
         y; for other rules they are copies of the parameters.
         """
-        self._initialise()
+        self.initialise()
         found: list[Any] = [None] * len(self._leaves)
         for group in self.groups:
             for i, position in enumerate(group.positions):
@@ -407,7 +408,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on elsewhere: step count and, by group, rule, hyperparameters and state arrays."""
-        self._initialise()
+        self.initialise()
         return saving.state_dict(self.groups, self.steps_done)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -418,7 +419,8 @@ class Optimizer:
         self.steps_done = saving.load_state_dict(state, self.groups)
         self._initialised = True
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
+        """Set the states to where they start, from the parameters as they are; the first step does, if nobody did."""
         if not self._initialised:
             for group in self.groups:
                 group.initialise()
@@ -450,9 +452,9 @@ class Optimizer:
             group.sparse.clear()
             for i, position in enumerate(group.positions):
                 if isinstance(gradients[position], tuple):
-                    self._refuse_sparse(group, i)
+                    group.check_rows(i)
                 group.bind(i, gradients[position])
-        self._gradients = gradients
+        self._gradients = gradients  # copies among them must live as long as the tables hold their addresses
         # Held only where the caller's own arrays are used: a contiguous copy would be stale in the next step.
         given = [leaf for _, _, leaf in walk(grads, "grads")]
         flat = not self._leaves or len(self._leaves[0].path) == 1
@@ -465,21 +467,6 @@ class Optimizer:
             for tensor, array in (zip(one, gradient, strict=True) if isinstance(one, tuple) else [(one, gradient)])
             if self._session is not None and hasattr(tensor, "data_ptr")
         ]
-
-    def _refuse_sparse(self, group: Group, i: int) -> None:
-        name, rule = group.leaves[i].name, group.rule
-        if not rule.sparse:
-            able = ", ".join(other.id for other in RULES.values() if other.sparse)
-            raise InputError(
-                f"{rule.id} has no form for (ids, rows), the gradient of {name}; rules that have one: {able}"
-            )
-        if group.hyperparameters.get("weight_decay"):
-            raise InputError(
-                f"{rule.id} with weight_decay {group.hyperparameters['weight_decay']} got (ids, rows) for {name}: decay would "
-                "touch every row; set weight_decay=0 for its group"
-            )
-        if self.ema_decay is not None:
-            raise InputError(f"ema_decay would touch every row of {name}, whose gradient is (ids, rows): leave it out")
 
 
 def _schedule(given: Any, where: str) -> Schedule:
@@ -503,7 +490,7 @@ def _checked(gradient: Any, name: str, leaf: Leaf) -> Any:
     """A gradient that fits its parameter: a contiguous array, or (ids, rows)."""
     if isinstance(gradient, tuple):
         ids, rows = _checked_rows(gradient, name, leaf, "NumPy arrays")
-        _refuse_outside(ids, name, leaf)
+        refuse_outside(ids, name, leaf)
         return np.ascontiguousarray(ids, dtype=np.int64), np.ascontiguousarray(rows)
     if isinstance(gradient, np.generic):  # what NumPy's own arithmetic makes of arrays of shape ()
         gradient = np.asarray(gradient)
@@ -569,10 +556,3 @@ def _checked_rows(gradient: tuple[Any, ...], name: str, leaf: Leaf, kind: str) -
             f"{dtype_name(leaf.array.dtype)}{[ids.size, width]}"
         )
     return ids, rows
-
-
-def _refuse_outside(ids: Array, name: str, leaf: Leaf) -> None:
-    height = leaf.array.shape[0]
-    if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < height):
-        wrong = int(ids[(ids < 0) | (ids >= height)][0])
-        raise InputError(f"ids of {name} hold {wrong}; {leaf.name} has rows 0 to {height - 1}")

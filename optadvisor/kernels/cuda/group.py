@@ -143,10 +143,12 @@ class DeviceGroup(Group):
             (k, low) for k, size in enumerate(self.table[:, loops.SIZE]) for low in range(0, int(size), kernels.CHUNK)
         ]
         self.chunk_count = len(chunks)
-        self._chunks = target.zeros(16 * len(chunks), stream)
-        target.write(self._chunks.address, np.array(chunks, np.int64).reshape(-1, 2), stream)
+        self._all_chunks = np.array(chunks, np.int64).reshape(-1, kernels.CHUNK_COLUMNS)
+        self._chunks = target.zeros(self._all_chunks.nbytes, stream)
+        target.write(self._chunks.address, self._all_chunks, stream)
         self._moved = True
-        self._values = tuple(float(v) for v in self.numbers[loops.VALUES :])
+        self._parts: dict[bytes, list[tuple[int, target.Memory, int]]] = {}
+        self._absent: set[int] = set()
         self._count = len(self._coefficients(1, self.lr))
         self._last = (self._rows - 1) * self._width if self.ema_decay is not None else -1
         self._kinds = [self.parameter_dtype] * len(self.leaves)  # of the gradients
@@ -154,23 +156,42 @@ class DeviceGroup(Group):
         self._touched: list[Touched] = []
 
     def _coefficients(self, t: int, lr: float) -> tuple[float, ...]:
-        found: tuple[float, ...] = _coefficients(self.form)(t, lr, *self._values)
+        found: tuple[float, ...] = _coefficients(self.form)(t, lr, *map(float, self.numbers[loops.VALUES :]))
         return found
+
+    def _at_step(self, delay: int) -> tuple[Any, ...]:
+        """The coefficients of a parameter that has missed so many steps."""
+        numbers = self.numbers
+        found = self._coefficients(int(numbers[loops.STEP]) - delay, float(numbers[loops.LR]))
+        return tuple(map(self.scalar, found))
 
     def bind(self, i: int, gradient: Any) -> None:
         rows = isinstance(gradient, tuple)
         if rows:
             self.sparse.append((i, *gradient))
-        size, where = (0, 0) if rows else (gradient.size, gradient.address)  # the kernels pass a size of 0 over
+        (self._absent.add if gradient is None else self._absent.discard)(i)
+        here = not rows and gradient is not None
+        size, where = (gradient.size, gradient.address) if here else (0, 0)  # the kernels pass a size of 0 over
         if (self.table[i, loops.SIZE], self.table[i, loops.GRADIENT]) != (size, where):
             self.table[i, loops.SIZE], self.table[i, loops.GRADIENT] = size, where
             self._moved = True
-        self._kinds[i] = gradient[1].dtype if rows else gradient.dtype
+        if gradient is not None:
+            self._kinds[i] = gradient[1].dtype if rows else gradient.dtype
+
+    def gradient(self, i: int) -> Any:
+        rows = next((rows for j, _, rows in self.sparse if j == i), None)
+        if rows is not None or self.table[i, loops.SIZE] == 0:
+            return rows
+        return self._whole_gradient(i)
+
+    def _whole_gradient(self, i: int) -> DeviceArray:
+        where = int(self.table[i, loops.GRADIENT])
+        return DeviceArray(None, where, self.leaves[i].array.shape, self._kinds[i], self.session.stream)
 
     def prepare(self, t: int, lr: float | None) -> None:
         super().prepare(t, lr)
         sparse = {i for i, _, _ in self.sparse}
-        self._dense = [i for i in range(len(self.leaves)) if i not in sparse]
+        self._dense = [i for i in range(len(self.leaves)) if i not in sparse and i not in self._absent]
         kinds = {dtype_name(self._kinds[i]): i for i in self._dense}
         if len(kinds) > 1:
             (one, i), (two, j) = list(kinds.items())[:2]
@@ -202,8 +223,7 @@ class DeviceGroup(Group):
         if not known:
             everyone = np.arange(height, dtype=np.int64)
             target.write(keys, everyone << shift | everyone, self.session.stream)
-        gradient = DeviceArray(None, int(self.table[i, loops.GRADIENT]), leaf.shape, self._kinds[i])
-        return Touched(i, keys, height, shift, height, leaf.size // height, gradient)
+        return Touched(i, keys, height, shift, height, leaf.size // height, self._whole_gradient(i))
 
     def _room(self, use: object, size: int) -> int:
         """Address of scratch memory that is kept from step to step. Freeing a smaller one waits for its kernels."""
@@ -256,14 +276,14 @@ class DeviceGroup(Group):
 
     def run(self, mode: int) -> int:
         """Start the update. Checks and norms are the session's: they concern all groups."""
-        numbers, scalar = self.numbers, self.scalar
-        c = tuple(map(scalar, self._coefficients(int(numbers[loops.STEP]), float(numbers[loops.LR]))))
-        scale = scalar(numbers[loops.SCALE])
+        scale = self.scalar(self.numbers[loops.SCALE])
+        coefficients = {delay: self._at_step(delay) for delay in set(self.delays.tolist())}
+        at = [coefficients[delay] for delay in self.delays.tolist()]
         if self.form.stage is None:
             if self._dense:
-                self._update_dense(scale, c)
+                self._update_dense(scale, coefficients)
             for rows in self._touched:
-                self._update_rows(rows, scale, c)
+                self._update_rows(rows, scale, at[rows.leaf])
             return -1
         everyone = [self._everyone(i) for i in self._dense if self.leaves[i].array.size]
         tables = [*everyone, *self._touched]
@@ -273,7 +293,7 @@ class DeviceGroup(Group):
         partial = self._room("partial", 8 * max((rows.count * rows.lanes for rows in tables), default=0))
         number = self._room("number", size * max((rows.count for rows in tables), default=0))
         for rows in tables:
-            self._update_by_row(rows, (work, partial, number), scale, c)
+            self._update_by_row(rows, (work, partial, number), scale, at[rows.leaf])
         return -1
 
     @property
@@ -282,18 +302,36 @@ class DeviceGroup(Group):
         where = kernels.FACTOR_SINGLE if self.dtype.itemsize == 4 else kernels.FACTOR_DOUBLE
         return self.session.result.address + 8 * where if self.session.clips else 0
 
-    def _update_dense(self, scale: Any, c: tuple[Any, ...]) -> None:
+    def _update_dense(self, scale: Any, coefficients: dict[int, tuple[Any, ...]]) -> None:
         kind = (self.form, self.parameter_dtype, self._count, self._gradient)
         keep, take = (self.scalar(self.numbers[k]) for k in (loops.KEEP, loops.TAKE))
-        arguments = (self._memory.address, self._width, self._last, self._factor, scale, keep, take, c)
+        arguments = (self._memory.address, self._width, self._last, self._factor, scale, keep, take)
         if len(self.leaves) == 1:
             size = self.leaves[0].array.size
             grid = self.session.grid(-(-size // target.THREADS))
             p, g = int(self.table[0, loops.PARAMETER]), int(self.table[0, loops.GRADIENT])
-            kernels.flat(*kind).launch(grid, self.session.stream, p, g, size, *arguments)
-        else:
-            grid = self.session.grid(self.chunk_count)
-            kernels.table(*kind).launch(grid, self.session.stream, *self._place(), *arguments)
+            (c,) = coefficients.values()
+            kernels.flat(*kind).launch(grid, self.session.stream, p, g, size, *arguments, c)
+            return
+        table, chunks, count = self._place()
+        whole = [(next(iter(coefficients)), chunks, count)]
+        for delay, chunks, count in whole if len(coefficients) == 1 else self._by_delay():
+            grid = self.session.grid(count)
+            c = coefficients[delay]
+            kernels.table(*kind).launch(grid, self.session.stream, table, chunks, count, *arguments, c)
+
+    def _by_delay(self) -> list[tuple[int, int, int]]:
+        """(delay, address of the chunks, their number) of the parameters that have missed as many steps."""
+        known = self.delays.tobytes()
+        if known not in self._parts:
+            self._parts = {known: [self._chunks_at(int(delay)) for delay in np.unique(self.delays)]}
+        return [(delay, memory.address, count) for delay, memory, count in self._parts[known]]
+
+    def _chunks_at(self, delay: int) -> tuple[int, target.Memory, int]:
+        chunks = self._all_chunks[self.delays[self._all_chunks[:, 0]] == delay]
+        memory = target.zeros(chunks.nbytes, self.session.stream)
+        target.write(memory.address, np.ascontiguousarray(chunks), self.session.stream)
+        return delay, memory, len(chunks)
 
     def _update_rows(self, rows: Touched, scale: Any, c: tuple[Any, ...]) -> None:
         kernel = row_kernels.rows(self.form, self.parameter_dtype, self._count, rows.gradient.dtype)
@@ -313,8 +351,7 @@ class DeviceGroup(Group):
         numbers.launch(each, stream, *rows.place, rows.width, partial, memory, number, c)
         move.launch(grid, stream, *rows.place, p, rows.width, states, start, work, number, c)
 
-    def _view(self, k: int, i: int) -> DeviceArray:
-        """The k-th of `kept_names` of the i-th parameter."""
+    def view(self, k: int, i: int) -> DeviceArray:
         first, by_row = len(self.form.states), len(self.form.row_states)
         shape, size = self.kept_shape(k, i), self.dtype.itemsize
         if first <= k < first + by_row:
@@ -325,13 +362,13 @@ class DeviceGroup(Group):
         return DeviceArray(memory, memory.address + size * place, shape, self.dtype, self.session.stream)
 
     def average(self, i: int) -> Any:
-        return self._view(self.kept_names.index(AVERAGE), i)
+        return self.view(self.kept_names.index(AVERAGE), i)
 
     def saved(self, k: int, i: int) -> Array:
-        return self._view(k, i).copy_to_host()
+        return self.view(k, i).copy_to_host()
 
     def load(self, k: int, i: int, value: Any) -> None:
-        view = self._view(k, i)
+        view = self.view(k, i)
         array: NDArray[Any] = np.ascontiguousarray(np.broadcast_to(value, view.shape), dtype=self.dtype)
         target.write(view.address, array, self.session.stream)
 
