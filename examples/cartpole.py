@@ -125,6 +125,7 @@ def objective(config, report, seed, steps):
 
 
 objective.direction = "maximize"
+objective.scheduled = True  # build_torch follows the schedule of a config
 
 
 def main():

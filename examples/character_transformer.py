@@ -92,6 +92,9 @@ def objective(config, report, seed, steps):
     return train(config.build_torch, seed, steps, report)["loss"]
 
 
+objective.scheduled = True  # build_torch follows the schedule of a config, so schedules are searched too
+
+
 def main():
     asked = common.arguments(trials=8, steps=STEPS)
     advice = oa.recommend(replace(PROFILE, steps=asked.steps))

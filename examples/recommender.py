@@ -90,6 +90,9 @@ def objective(config, report, seed, steps):
     return train(config.build_torch, seed, steps, report)["log loss"]
 
 
+objective.scheduled = True  # build_torch follows the schedule of a config, so schedules are searched too
+
+
 class Pair:
     """SparseAdam for the tables and Adam for the tower: the usual pair, stepped together."""
 
