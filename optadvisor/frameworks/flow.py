@@ -59,8 +59,9 @@ class Flow:
     residual_convolutions, residual_others: additions of a branch with such layers to what the branch began with. skips:
     concatenations of a map with one that went down and up again. attentions: attention calls, and softmaxes between two
     products. products: of two tensors that both depend on the input, outside attention. graph: products with a square
-    input, sums over given edges. scatters: sums into given places. repeated: a layer is applied again to what it made. linear: every operation is linear in
-    the weights. first: the kind of the first layer that learns. complete: nothing was done out of sight.
+    input, sums over given edges. scatters: sums into places. repeated: a layer is applied again to what it made. linear:
+    every operation is linear in the weights. first: the kind of the first layer that learns. complete: nothing was done
+    out of sight.
     """
 
     residual_convolutions: int = 0

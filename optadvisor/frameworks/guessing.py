@@ -193,6 +193,8 @@ def _policy(d: Description) -> Guess | None:
         return None  # what leads in a transformer is that it is one, in reinforcement learning too
     if _POLICY.intersection(words) or ("q" in words and {"net", "network"}.intersection(words)):
         return Guess("policy", f"its class is {d.name}")
+    if "critic" in words:
+        return Guess(None, f"its class is {d.name}: of a GAN, or of an actor")
     if d.named({"actor"}) and d.named({"critic"}):
         return Guess("policy", f"{d.named({'actor'})} and {d.named({'critic'})} are parts of it")
     return None
@@ -322,7 +324,9 @@ def _linear(d: Description) -> Guess | None:
         return None
     if d.flow is not None and d.flow.complete and d.flow.products:
         return None
-    one = f"one linear layer ({dense[0].inputs} -> {dense[0].outputs})" if dense else ""
+    one = "one linear layer" if dense else ""
+    if dense and dense[0].inputs:
+        one += f" ({dense[0].inputs:,} -> {dense[0].outputs:,})"
     ids = f"{len(tables)} table{'' if len(tables) == 1 else 's'} with one weight for each id" if tables else ""
     return Guess("linear", " and ".join(part for part in (one, ids) if part) + ", nothing else with weights")
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from optadvisor.frameworks.guessing import Description, architecture, convex, domain
 from optadvisor.frameworks.parameters import Parameter, counts
-from optadvisor.kernels.errors import InputError
-from optadvisor.profile import TaskProfile
-from optadvisor.quantities import parse_count
+from optadvisor.profile import TaskProfile, steps_of
 
 DECLARED = "declared"
 
@@ -150,18 +147,3 @@ def look(
         wrappers,
         notes,
     )
-
-
-def steps_of(epochs: Any, known: Mapping[str, Any]) -> tuple[int, str]:
-    """Updates in so many passes over the data, and how they were counted.
-
-    Errors: InputError where samples or batch size are unknown, and where steps are declared too.
-    """
-    count = parse_count(epochs, "epochs")
-    if known.get("steps"):
-        raise InputError(f"steps is {known['steps']:,} and epochs is {count:,}: give one of them")
-    missing = [name for name in ("samples", "batch_size") if not known.get(name)]
-    if missing:
-        raise InputError(f"epochs is {count:,}, but {' and '.join(missing)} is unknown: give it, or give steps")
-    per_epoch = math.ceil(known["samples"] / known["batch_size"])
-    return count * per_epoch, f"{count:,} epochs of {per_epoch:,} steps"

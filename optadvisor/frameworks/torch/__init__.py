@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.profiling import profile
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
+    from optadvisor.frameworks.torch.subject import load
 
 _HOMES = {
     "Hybrid": "optadvisor.frameworks.torch.hybrid",
     "ScheduleLR": "optadvisor.frameworks.torch.scheduling",
     "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
+    "load": "optadvisor.frameworks.torch.subject",
     "param_groups": "optadvisor.frameworks.torch.groups",
     "parameters": "optadvisor.frameworks.torch.reading",
     "profile": "optadvisor.frameworks.torch.profiling",
 }
-__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters", "profile"]
+__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "load", "param_groups", "parameters", "profile"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,14 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optadvisor.frameworks.torch.keeping import unmoved_randomness
 from optadvisor.frameworks.torch.losses import is_criterion
 from optadvisor.frameworks.torch.subject import many
 from optadvisor.frameworks.torch.watching import tensors
 
 
 def first(batches: Any) -> Any:
-    """The first of many batches, or the one batch; None where there is none."""
-    return next(iter(many(batches) or ()), None)
+    """The first of many batches, or the one batch; None where there is none. Moves no random state."""
+    given = many(batches)
+    if given is None:
+        return None
+    sampler = getattr(batches, "batch_sampler", None)
+    holders = (batches, getattr(batches, "sampler", None), sampler, getattr(sampler, "sampler", None))
+    generators = {id(g): g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)}
+    with unmoved_randomness(*generators.values()):
+        return next(iter(given), None)
 
 
 def examples(batch: Any) -> int | None:

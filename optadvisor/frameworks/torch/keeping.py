@@ -35,9 +35,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def unmoved_randomness() -> Iterator[None]:
-    """The random states of PyTorch, NumPy and Python, afterwards as they were."""
+def unmoved_randomness(*generators: torch.Generator) -> Iterator[None]:
+    """The random states of PyTorch, NumPy and Python, and those of generators, afterwards as they were."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
+    own = [(generator, generator.get_state()) for generator in generators]
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         try:
@@ -45,3 +46,5 @@ def unmoved_randomness() -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
+            for generator, state in own:
+                generator.set_state(state)

@@ -14,7 +14,7 @@ _KINDS: dict[str, str] = {
     **dict.fromkeys(("sparse_mm", "spmm", "smm"), "product"),
     **dict.fromkeys(("softmax", "sparsemax", "softmin"), "softmax"),
     **dict.fromkeys(("scaled_dot_product_attention", "multi_head_attention_forward", "flex_attention"), "attention"),
-    **dict.fromkeys(("add", "radd", "iadd", "sub", "rsub", "isub"), "add"),
+    **dict.fromkeys(("add", "radd", "iadd"), "add"),
     **dict.fromkeys(("cat", "concat", "concatenate"), "concatenate"),
     **dict.fromkeys(("interpolate", "upsample", "pixel_shuffle", "grid_sample", "max_unpool2d"), "upsample"),
     **dict.fromkeys(("index_add", "scatter_add", "scatter_reduce", "index_reduce", "segment_reduce"), "scatter"),
@@ -29,7 +29,7 @@ _MOVES = (
     "movedim moveaxis swapaxes to type type_as float half bfloat16 double long clone detach dropout dropout1d dropout2d "
     "dropout3d alpha_dropout feature_alpha_dropout stochastic_depth drop_path mean sum unfold fold stack hstack vstack "
     "masked_fill where tril triu mul imul rmul div idiv truediv rtruediv neg t adjoint cumsum pixel_unshuffle "
-    "channel_shuffle view_as squeeze_ as_strided diagonal atleast_2d cuda cpu requires_grad_ identity nan_to_num"
+    "channel_shuffle sub isub rsub view_as squeeze_ as_strided diagonal atleast_2d cuda cpu requires_grad_ identity nan_to_num"
 )
 _BINARY = ("mul", "imul", "rmul", "div", "idiv", "truediv", "rtruediv")  # of two that depend on the input: not linear
 

@@ -15,7 +15,7 @@ from optadvisor.frameworks.guessing import Description, Input, Layer
 from optadvisor.frameworks.looking import Look, look
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch import batches as data
-from optadvisor.frameworks.torch.keeping import unmoved_randomness, untouched
+from optadvisor.frameworks.torch.keeping import untouched
 from optadvisor.frameworks.torch.reading import is_norm, parameters, place, unwrap, wrappers
 from optadvisor.frameworks.torch.subject import Subject
 from optadvisor.frameworks.torch.tracing import traced
@@ -68,8 +68,7 @@ def profile(
     )  # refused before any work
     members = parameters(model)
     inner = unwrap(model)
-    with unmoved_randomness():
-        one = data.first(batch)
+    one = data.first(batch)
     seen, notes = (None, []) if one is None else _forward(inner, one, loss_fn)
     flow = seen.flow if seen else None
     unseen = "" if seen else "no batch was given, and its forward pass cannot be traced without one"

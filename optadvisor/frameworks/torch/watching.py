@@ -95,6 +95,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped to
         out = func(*args, **kwargs)
         if self._called and self._depth == 0:
             return out
+        if operations.name(func) == "numpy" and any(place is not None for _, place in before):
+            self.complete = False
         if operations.name(func) == "setitem" and isinstance(args[0], Tensor):
             self._record("cat", args, kwargs, before, [args[0]])
         made = list(tensors(out)) if isinstance(out, (Tensor, tuple, list, Mapping)) else []
