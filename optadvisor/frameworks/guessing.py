@@ -335,6 +335,8 @@ def _mlp(d: Description) -> Guess | None:
     if {x.does for x in d.layers} - {"linear", "norm", "other"} or len(d.of("linear")) < 2 or d.share("linear") < 0.9:
         return None
     what = f"{len(d.of('linear'))} linear layers"
+    if "mlp" in naming.words(d.name) or (d.flow is None and all("mlp" in naming.words(x.path) for x in d.of("linear"))):
+        return Guess("mlp", f"{what}, in what is called an MLP")
     if d.flow is None or not d.flow.complete:
         return Guess(None, f"{what}; how they are joined was not seen{f' ({d.unseen})' if d.unseen else ''}")
     if d.flow.repeated or d.argument(_STATE):
