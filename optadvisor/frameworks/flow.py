@@ -5,7 +5,7 @@ A framework gives the operations of one forward pass, in order (`Op`); what they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Kinds of operations. "moves" only rearranges, scales or averages; "constant" does not depend on the input.
@@ -79,77 +79,86 @@ class Flow:
 
 def flow(ops: Sequence[Op], complete: bool = True) -> Flow:
     """What the operations of a forward pass amount to."""
-    before = _ancestors(ops)
+    past = _Past(ops)
     readers: list[list[int]] = [[] for _ in ops]
     for i, op in enumerate(ops):
         for j in op.inputs:
             readers[j].append(i)
     hand = [i for i, op in enumerate(ops) if op.kind == "softmax" and _between_products(ops, readers, i)]
     attended = {j for i in hand for j in (*_near_products(ops, i), *_next_products(ops, readers, i))}
-    residual = [_residual(ops, before, i) for i, op in enumerate(ops) if op.kind == "add"]
+    residual = [past.residual(i) for i, op in enumerate(ops) if op.kind == "add"]
     learned = [op.kind for op in ops if op.kind in _LEARNED]
     return Flow(
         residual_convolutions=residual.count("convolution"),
         residual_others=residual.count("other"),
-        skips=sum(_skip(ops, before, i) for i, op in enumerate(ops) if op.kind == "concatenate"),
+        skips=sum(past.skip(i) for i, op in enumerate(ops) if op.kind == "concatenate"),
         attentions=len(hand) + sum(op.kind == "attention" for op in ops),
         products=sum(op.kind == "product" and i not in attended and not op.square for i, op in enumerate(ops)),
         graph=sum((op.square and op.kind == "product") or op.indexed for op in ops),
         scatters=sum(op.kind == "scatter" for op in ops),
-        repeated=_repeated(ops, before),
-        linear=complete and all(op.kind in _LINEAR for op in ops) and not _stacked(ops, before),
+        repeated=past.repeated(),
+        linear=complete and all(op.kind in _LINEAR for op in ops) and not past.stacked(),
         first=learned[0] if learned else "",
         complete=complete and not any(op.kind == "unknown" for op in ops),
     )
 
 
-def _ancestors(ops: Sequence[Op]) -> list[int]:
-    """For every operation the set of those that it depends on, and itself, as bits."""
-    found: list[int] = []
-    for i, op in enumerate(ops):
-        bits = 1 << i
-        for j in op.inputs:
-            bits |= found[j]
-        found.append(bits)
-    return found
+class _Past:
+    """What every operation depends on, as bits of one number: a forward pass has thousands of operations."""
 
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self.ops = ops
+        self.before: list[int] = []  # of every operation those that it depends on, and itself
+        for i, op in enumerate(ops):
+            bits = 1 << i
+            for j in op.inputs:
+                bits |= self.before[j]
+            self.before.append(bits)
+        self._learned = self._of(lambda op: op.kind in _LEARNED)
+        self._convolved = self._of(lambda op: "convolution" in op.kind)
+        self._down = self._of(lambda op: op.kind == "pool" or op.shrinks)
+        self._up = self._of(lambda op: op.kind in ("upsample", "transposed convolution"))
+        self._constant = self._of(lambda op: op.kind == "constant")
 
-def _members(ops: Sequence[Op], bits: int) -> list[Op]:
-    return [op for i, op in enumerate(ops) if bits >> i & 1]
+    def _of(self, test: Callable[[Op], bool]) -> int:
+        return sum(1 << i for i, op in enumerate(self.ops) if test(op))
 
+    def _branches(self, at: int) -> int:
+        """The operations between an operation and where the branches that it joins began; 0 if they never met."""
+        inputs = [j for j in dict.fromkeys(self.ops[at].inputs) if self.ops[j].kind != "constant"]
+        if len(inputs) < 2:
+            return 0
+        shared, every = self.before[inputs[0]], 0
+        for j in inputs:
+            shared &= self.before[j]
+            every |= self.before[j]
+        return every & ~shared if shared & ~self._constant else 0
 
-def _branches(ops: Sequence[Op], before: Sequence[int], at: int) -> tuple[int, list[Op]] | None:
-    """Where branches that meet began: bits of their common past, and the operations on them; None if nowhere."""
-    inputs = [j for j in dict.fromkeys(ops[at].inputs) if ops[j].kind != "constant"]
-    if len(inputs) < 2:
-        return None
-    shared, every = before[inputs[0]], 0
-    for j in inputs:
-        shared &= before[j]
-        every |= before[j]
-    past = [op for op in _members(ops, shared) if op.kind != "constant"]
-    return (shared, _members(ops, every & ~shared)) if past else None
+    def residual(self, at: int) -> str:
+        """The kind of layers around which an addition leads: "convolution", "other", or "" where it is no residual."""
+        branches = self._branches(at)
+        if branches & self._convolved:
+            return "convolution"
+        return "other" if branches & self._learned else ""
 
+    def skip(self, at: int) -> bool:
+        """Whether a concatenation joins a map with one that has gone to a smaller scale and back since."""
+        branches = self._branches(at)
+        return all(branches & some for some in (self._down, self._up, self._convolved))
 
-def _residual(ops: Sequence[Op], before: Sequence[int], at: int) -> str:
-    """The kind of layers around which an addition leads: "convolution", "other", or "" where it is no residual."""
-    found = _branches(ops, before, at)
-    if found is None:
-        return ""
-    kinds = {op.kind for op in found[1]}
-    if kinds & {"convolution", "transposed convolution"}:
-        return "convolution"
-    return "other" if kinds & set(_LEARNED) else ""
-
-
-def _skip(ops: Sequence[Op], before: Sequence[int], at: int) -> bool:
-    """Whether a concatenation joins a map with one that has gone to a smaller scale and back since."""
-    found = _branches(ops, before, at)
-    if found is None:
+    def repeated(self) -> bool:
+        """Whether a weight is applied to something that it made itself."""
+        places: dict[int, int] = {}
+        for i, op in enumerate(self.ops):
+            if op.weight is not None and op.kind in ("linear", "convolution"):
+                if self.before[i] & places.get(op.weight, 0):
+                    return True
+                places[op.weight] = places.get(op.weight, 0) | 1 << i
         return False
-    down = any(op.kind == "pool" or op.shrinks for op in found[1])
-    up = any(op.kind in ("upsample", "transposed convolution") for op in found[1])
-    return down and up and any(op.kind == "convolution" for op in found[1])
+
+    def stacked(self) -> bool:
+        """Whether a layer that learns reads what another one made: linear in each, in both together not."""
+        return any(self._learned >> i & 1 and self.before[i] & self._learned & ~(1 << i) for i in range(len(self.ops)))
 
 
 def _near_products(ops: Sequence[Op], at: int) -> set[int]:
@@ -174,25 +183,3 @@ def _next_products(ops: Sequence[Op], readers: Sequence[Sequence[int]], at: int)
 
 def _between_products(ops: Sequence[Op], readers: Sequence[Sequence[int]], at: int) -> bool:
     return bool(_near_products(ops, at)) and bool(_next_products(ops, readers, at))
-
-
-def _repeated(ops: Sequence[Op], before: Sequence[int]) -> bool:
-    """Whether a weight is applied to something that it made itself."""
-    places: dict[int, int] = {}
-    for i, op in enumerate(ops):
-        if op.weight is not None and op.kind in ("linear", "convolution"):
-            if before[i] & places.get(op.weight, 0):
-                return True
-            places[op.weight] = places.get(op.weight, 0) | 1 << i
-    return False
-
-
-def _stacked(ops: Sequence[Op], before: Sequence[int]) -> bool:
-    """Whether a layer that learns reads what another one made: linear in each, in both together not."""
-    learned = 0
-    for i, op in enumerate(ops):
-        if op.kind in _LEARNED:
-            if before[i] & learned & ~(1 << i):
-                return True
-            learned |= 1 << i
-    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ def profile(
         flow,
         unseen,
         _names(inner),
-        tuple(inspect.signature(inner.forward).parameters),
+        _arguments(inner),
         [Input(tuple(t.shape), t.is_floating_point()) for t in seen.inputs] if seen else (),
         seen.output if seen else None,
     )
@@ -99,17 +100,30 @@ def profile(
     )
 
 
+def _arguments(model: nn.Module) -> tuple[str, ...]:
+    try:
+        return tuple(inspect.signature(model.forward).parameters)
+    except (TypeError, ValueError):  # compiled code does not say
+        return ()
+
+
 def _forward(model: nn.Module, batch: Any, loss_fn: Callable[..., Any] | None) -> tuple[Seen | None, list[str]]:
     """One forward pass on a batch, or None and why none succeeded."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     failed = ""
     for call in data.calls(model, data.moved(batch, device), loss_fn):
-        with untouched(model), torch.compiler.set_stance("force_eager"):
+        with untouched(model), _uncompiled(model):
             try:
                 return watch(model, call, tensors(batch)), []
             except Exception as error:  # noqa: BLE001  # the person's own code
                 failed = failed or f"the forward pass on the batch failed: {explained(error)}"
     return None, [failed]
+
+
+def _uncompiled(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Compiled parts run as they were written; what compiles is imported only where there is one, as that takes seconds."""
+    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
 
 
 def _layers(model: nn.Module, members: Sequence[Parameter]) -> list[Layer]:

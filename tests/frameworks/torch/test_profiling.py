@@ -139,6 +139,15 @@ def test_counts_norms_tied_frozen_and_wrapped():
     assert "frozen         512 parameters" in text
 
 
+def test_compiled_parts_are_looked_into():
+    model = architectures.GPT()
+    model.h[0] = torch.compile(model.h[0], backend="eager")
+    model.h[1].compile(backend="eager")
+    look = oa.torch.profile(model, torch.zeros(2, 8, dtype=torch.long))
+    assert look.reasons["architecture"] == "attention in its forward pass, 2 times"
+    assert [p.name for p in look.parameters] == [p.name for p in oa.torch.profile(architectures.GPT()).parameters]
+
+
 def test_norms_by_kind_with_and_without_weights():
     model = nn.Sequential(
         nn.BatchNorm2d(2), nn.SyncBatchNorm(2), nn.GroupNorm(1, 2), nn.RMSNorm(2), nn.InstanceNorm2d(2), nn.Linear(2, 2)
