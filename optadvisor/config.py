@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from optadvisor.frameworks.torch.groups import ParamGroups
+    from optadvisor.frameworks.torch.scheduling import ScheduleLR
 
 SCHEMA = 1
 HYBRID = "hybrid"
@@ -236,6 +237,21 @@ class OptimizerConfig:
         from optadvisor.frameworks.torch import groups
 
         return groups.param_groups(self, model, roles)
+
+    def build_torch(
+        self,
+        model: torch.nn.Module,
+        total_steps: int | None = None,
+        roles: Mapping[str, str] | None = None,
+        kernels: str | None = None,
+    ) -> tuple[torch.optim.Optimizer, ScheduleLR]:
+        """(optimizer, scheduler) of this config for a PyTorch model; scheduler.step() after each optimizer.step().
+
+        See `optadvisor.frameworks.torch.building.build_torch`.
+        """
+        from optadvisor.frameworks.torch import building
+
+        return building.build_torch(self, model, total_steps, roles, kernels)
 
 
 def no_decay(optimizer: str) -> dict[str, Any]:

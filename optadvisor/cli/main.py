@@ -19,6 +19,7 @@ from optadvisor.kernels.errors import InputError, nearest
 
 COMMANDS = {
     "recommend": "Recommend an optimizer with settings, schedule and reasons.",
+    "probe": "Measure a task: gradient noise, curvature, learning-rate range; completes its profile.",
     "tune": "Search the best settings for a task in a real study.",
     "compare": "Race the rules on a task under the same budget, or the advised configs.",
     "learn": "What the advisor learns from: sampled tasks, and studies of your own.",

@@ -8,33 +8,10 @@ from typing import Any
 
 from optadvisor import __version__
 from optadvisor.config import HYBRID, OptimizerConfig
-from optadvisor.kernels import rules
+from optadvisor.frameworks.refusing import Inexpressible
+from optadvisor.frameworks.torch.translation import translate
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.schedules import NEEDS_TOTAL, Schedule
-
-# Our rule -> PyTorch's class, its keywords for the rule's, and what they are fixed to.
-_TORCH: dict[str, tuple[str, dict[str, Any]]] = {
-    "sgd": ("SGD", {}),
-    "momentum": ("SGD", {}),
-    "nag": ("SGD", {"nesterov": True}),
-    "adagrad": ("Adagrad", {}),
-    "rmsprop": ("RMSprop", {}),
-    "adam": ("Adam", {}),
-    "adamw": ("AdamW", {}),
-    "nadam": ("NAdam", {}),
-    "radam": ("RAdam", {}),
-}
-_OTHER_MATHS = {"muon": "torch.optim.Muon iterates in bfloat16 and takes matrices alone, so it is another rule"}
-
-# Other conventions with PyTorch's own update (with amsgrad optax's differs).
-_AGREES = {
-    ("sgd", "keras"),
-    ("sgd", "optax"),
-    ("momentum", "optax"),
-    ("nag", "optax"),
-    ("adam", "optax"),
-    ("adamw", "optax"),
-}
 
 _FACTORS = {
     "constant": "return 1.0",
@@ -72,22 +49,15 @@ def _header(config: OptimizerConfig, what: str) -> str:
 def _torch(config: OptimizerConfig) -> str:
     if config.optimizer == HYBRID:
         raise InputError("a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy")
-    if config.optimizer in _OTHER_MATHS:
-        raise InputError(f"{_OTHER_MATHS[config.optimizer]}: use --framework numpy, which runs on our kernels")
-    if config.optimizer not in _TORCH:
-        raise InputError(f"torch.optim has no {config.optimizer}: use --framework numpy, which runs on our kernels")
-    agrees = (config.optimizer, config.convention) in _AGREES and not config.hyperparameters.get("amsgrad")
-    if config.convention != "pytorch" and not agrees:
-        meaning = rules.get(config.optimizer).meanings[config.convention]
-        raise InputError(
-            f"torch.optim has no {config.optimizer} in convention {config.convention!r}, which is "
-            f"{meaning}: use --framework numpy, which runs on our kernels"
-        )
     schedule = Schedule.from_dict(config.schedule)
+    (rule, values), *_ = config.roles().values()
+    try:
+        chosen = translate(rule, values, config.convention, constant_lr=schedule.name == "constant")
+    except Inexpressible as error:
+        raise InputError(f"{error}: use --framework numpy, which runs on our kernels") from None
     if schedule.name not in _FACTORS:
         raise InputError(f"code for schedule {schedule.name!r} is not written yet; written: {', '.join(_FACTORS)}")
-    name, fixed = _TORCH[config.optimizer]
-    keywords = {**config.hyperparameters, **fixed}
+    keywords = dict(chosen.keywords)
     decay = keywords.pop("weight_decay")
     rest = ", ".join(f"{key}={_literal(value)}" for key, value in keywords.items())
     total = schedule.total_steps
@@ -124,7 +94,7 @@ def build(model: torch.nn.Module, total_steps: int{default}):
         {{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": {_literal(decay)}}},
         {{"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}},
     ]
-    optimizer = torch.optim.{name}([g for g in groups if g["params"]], {rest})
+    optimizer = torch.optim.{chosen.name}([g for g in groups if g["params"]], {rest})
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total_steps))
     return optimizer, scheduler
 
@@ -186,7 +156,7 @@ def _indent(text: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    return f"({', '.join(repr(v) for v in value)})" if isinstance(value, list) else repr(value)
+    return f"({', '.join(repr(v) for v in value)})" if isinstance(value, (list, tuple)) else repr(value)
 
 
 FRAMEWORKS: Mapping[str, Callable[[OptimizerConfig], str]] = {"torch": _torch, "numpy": _numpy}

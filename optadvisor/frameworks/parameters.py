@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -56,3 +57,13 @@ def counts(parameters: Iterable[Parameter]) -> dict[str, int]:
         if parameter.trainable:
             found[parameter.role] += parameter.size
     return {role: size for role, size in found.items() if size}
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Names as they are; of equal ones the later ones with a number."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return found

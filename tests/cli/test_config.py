@@ -14,7 +14,7 @@ import pytest
 
 from optadvisor import frameworks
 from optadvisor.config import OptimizerConfig
-from optadvisor.frameworks.code import _AGREES
+from optadvisor.frameworks.torch.translation import AGREES
 from optadvisor.kernels import RULES, InputError, Optimizer
 from optadvisor.kernels.schedules import Schedule
 from optadvisor.studies import results
@@ -125,7 +125,7 @@ def test_what_torch_has_not_is_refused_with_the_reason(run, config: OptimizerCon
     run("config", TASK, "--framework", "torch").refused(reason)
 
 
-@pytest.mark.parametrize(("rule", "convention"), sorted(_AGREES))
+@pytest.mark.parametrize(("rule", "convention"), sorted(AGREES))
 def test_a_convention_that_agrees_is_written_for_torch(rule, convention):
     """The list says so: here the two conventions arrive at the same place."""
     config = OptimizerConfig(rule, {"weight_decay": 0.1}, convention=convention)

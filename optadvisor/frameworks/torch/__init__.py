@@ -7,31 +7,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from optadvisor.frameworks.optional import lazily
+
 if TYPE_CHECKING:
+    from optadvisor.frameworks.torch.building import build_torch
     from optadvisor.frameworks.torch.groups import check_groups, param_groups
+    from optadvisor.frameworks.torch.hybrid import Hybrid
     from optadvisor.frameworks.torch.reading import parameters
+    from optadvisor.frameworks.torch.scheduling import ScheduleLR
 
 _HOMES = {
+    "Hybrid": "optadvisor.frameworks.torch.hybrid",
+    "ScheduleLR": "optadvisor.frameworks.torch.scheduling",
+    "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
     "param_groups": "optadvisor.frameworks.torch.groups",
     "parameters": "optadvisor.frameworks.torch.reading",
 }
-__all__ = ["check_groups", "param_groups", "parameters"]
+__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters"]
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
-
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        from optadvisor.kernels.errors import InputError
-
-        raise InputError(f"optadvisor.torch.{name} needs PyTorch, which is not installed: pip install torch") from None
+    return lazily("torch", name, _HOMES, {"torch": "pip install torch"})
 
 
 def __dir__() -> list[str]:
