@@ -127,7 +127,6 @@ def test_difference_over_seeds():
 
 
 @pytest.mark.parity
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_tables_of_the_recommender_are_in_the_embedding_group():
     torch = pytest.importorskip("torch")
     module = function.loaded(f"{EXAMPLES}/recommender.py:main")[2]
