@@ -78,7 +78,7 @@ SHORT = {
     "digits_convnet": (100, 1.0, True),
     "character_transformer": (60, 3.5, True),
     "recommender": (80, 0.62, True),
-    "cartpole": (60, 15.0, False),
+    "cartpole": (100, 15.0, False),
 }
 
 
