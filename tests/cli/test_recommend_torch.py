@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 JSON = ("--format", "json")
 FILE = """
 import torch
@@ -147,3 +149,26 @@ def test_a_profile_of_the_file_that_is_wrong(run, file, torch, tmp_path):
     other = tmp_path / "other_profile.py"
     other.write_text(FILE.replace('"domain": "tabular"', '"domain": "visoin"'))
     run("recommend", "--torch", f"{other}:model").refused("PROFILE: unknown domain 'visoin'", "other_profile.py")
+
+
+def test_without_a_model_nothing_of_frameworks_is_imported():
+    script = (
+        "import sys; from optadvisor.cli.main import main; main(['recommend', '--domain', 'rl']); print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert not [name for name in ran.stdout.split() if name.startswith("optadvisor.frameworks")]
+
+
+@pytest.mark.parity
+def test_the_page_shows_what_is_read_of_its_model(run, torch, tmp_path, monkeypatch):
+    page = PAGE.read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 40
+    (tmp_path / "digits.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    command = page.split("    optadvisor ")[1].split("\n")[0].split()
+    ran = run(*command)
+    assert ran.code == 0, ran.err
+    read = ran.out.split("Read from")[1].split("\n\n")[0]
+    assert f"Read from{read}\n" in page

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.building import build_torch
     from optadvisor.frameworks.torch.groups import check_groups, param_groups
     from optadvisor.frameworks.torch.hybrid import Hybrid
+    from optadvisor.frameworks.torch.monitor import Monitor
     from optadvisor.frameworks.torch.profiling import profile
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Hybrid": "optadvisor.frameworks.torch.hybrid",
+    "Monitor": "optadvisor.frameworks.torch.monitor",
     "ScheduleLR": "optadvisor.frameworks.torch.scheduling",
     "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
@@ -28,7 +30,17 @@ _HOMES = {
     "parameters": "optadvisor.frameworks.torch.reading",
     "profile": "optadvisor.frameworks.torch.profiling",
 }
-__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "load", "param_groups", "parameters", "profile"]
+__all__ = [
+    "Hybrid",
+    "Monitor",
+    "ScheduleLR",
+    "build_torch",
+    "check_groups",
+    "load",
+    "param_groups",
+    "parameters",
+    "profile",
+]
 
 
 def __getattr__(name: str) -> Any:
