@@ -213,7 +213,7 @@ def test_a_group_of_another_rule_has_its_own_keys_and_defaults():
 
 def test_groups_of_a_config():
     model, other = network(), network()
-    config = oa.OptimizerConfig("adamw")
+    config = oa.OptimizerConfig("adamw", groups=[{"role": "no_decay", "hyperparameters": {"weight_decay": 0.0}}])
     optimizer = Optimizer("adamw", config.param_groups(model))
     theirs = torch.optim.AdamW(config.param_groups(other))
     assert [group["role"] for group in optimizer.param_groups] == ["dense", "no_decay"]
