@@ -100,7 +100,9 @@ def test_the_peak_of_a_schedule_is_told_apart_from_lr():
 
 def test_refused_changes_change_nothing():
     group = Optimizer("ftrl", [start((4,), np.float32)], lr=0.1).groups[0]
-    with pytest.raises(InputError, match="ftrl keeps its state in units of 1/lr: its schedule is constant, not one that changes lr"):
+    with pytest.raises(
+        InputError, match="ftrl keeps its state in units of 1/lr: its schedule is constant, not one that changes lr"
+    ):
         group.retune({"lr": 0.2})
     with pytest.raises(InputError, match="unknown hyperparameter of ftrl 'l3'"):
         group.retune({"l3": 0.2})

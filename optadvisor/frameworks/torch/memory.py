@@ -11,8 +11,8 @@ from optadvisor.kernels.cuda.arrays import BFLOAT16, DeviceArray
 from optadvisor.kernels.errors import InputError
 
 _DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-_HALVES: dict[torch.dtype, np.dtype[Any]] = {torch.float16: np.dtype(np.float16), torch.bfloat16: BFLOAT16}
-_ON_GPU = {**_DTYPES, **_HALVES, torch.int64: np.dtype(np.int64)}
+HALVES: dict[torch.dtype, np.dtype[Any]] = {torch.float16: np.dtype(np.float16), torch.bfloat16: BFLOAT16}
+_ON_GPU = {**_DTYPES, **HALVES, torch.int64: np.dtype(np.int64)}
 _DEVICES = ("cpu", "cuda")
 
 
@@ -32,12 +32,12 @@ def check(tensor: torch.Tensor, name: str) -> None:
         raise InputError(f"{name} is on {tensor.device}; the kernels run on {' and '.join(_DEVICES)}")
     if tensor.is_complex():
         raise InputError(f"{name} is {kind}; parameters are real: make it torch.view_as_real(...) of the tensor")
-    if tensor.dtype in _HALVES and not on_gpu(tensor):
+    if tensor.dtype in HALVES and not on_gpu(tensor):
         raise InputError(
             f"{name} is {kind}, which the kernels have only on a GPU: keep the weights in float32 (torch.autocast computes "
             f"in {kind} all the same)"
         )
-    if tensor.dtype not in _DTYPES and tensor.dtype not in _HALVES:
+    if tensor.dtype not in _DTYPES and tensor.dtype not in HALVES:
         raise InputError(f"{name} is {kind}; parameters are float32 or float64: use .float()")
 
 

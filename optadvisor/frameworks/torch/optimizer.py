@@ -132,6 +132,23 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         found: dict[str, Any] = super().state_dict()
         return found
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state_dict of this class, or of torch.optim's class of the same rule.
+
+        Errors: InputError, and nothing changed, where it belongs to another rule or another model.
+        """
+        super().load_state_dict(state_dict)
+        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            for key, p in zip(saved["params"], group["params"], strict=True):
+                if p.dtype in memory.HALVES and state_dict["state"].get(
+                    key
+                ):  # PyTorch rounded it to the parameter's dtype
+                    self.state[p].update(
+                        (name, value.to(p.device, copy=True))
+                        for name, value in state_dict["state"][key].items()
+                        if isinstance(value, Tensor) and name != "step"
+                    )
+
     def evaluation(self) -> list[Tensor]:
         """The weights to evaluate and to keep, new tensors in the order of the groups' params.
 

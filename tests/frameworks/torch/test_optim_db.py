@@ -162,7 +162,9 @@ def test_every_class_is_accounted_for():
 
 @pytest.mark.parametrize("config", REFUSALS, ids=str)
 def test_what_a_rule_has_not_is_refused_in_one_line(config: Config):
-    with pytest.raises(InputError, match=f"{config.rule}: decoupled_weight_decay is True.*use torch.optim.{config.info.name}"):
+    with pytest.raises(
+        InputError, match=f"{config.rule}: decoupled_weight_decay is True.*use torch.optim.{config.info.name}"
+    ):
         config.ours(Problem().params)
 
 

@@ -145,7 +145,10 @@ def test_float32_and_float64_in_one_group():
 def test_channels_last_and_expanded_gradients():
     def made() -> list[Any]:
         torch.manual_seed(0)
-        return [torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last).requires_grad_(), torch.ones(4, 3).requires_grad_()]
+        return [
+            torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last).requires_grad_(),
+            torch.ones(4, 3).requires_grad_(),
+        ]
 
     a, b = made(), made()
     ours, theirs = Optimizer("adam", a, lr=0.1), torch.optim.Adam(b, lr=0.1)
@@ -207,7 +210,9 @@ def test_a_group_of_another_rule_has_its_own_keys_and_defaults():
     a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     optimizer = Optimizer("adamw", [{"params": [a]}, {"params": [b], "rule": "momentum"}], lr=0.5, betas=(0.8, 0.9))
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
-    second = {key: value for key, value in optimizer.param_groups[1].items() if key not in ("params", "rule", "maximize")}
+    second = {
+        key: value for key, value in optimizer.param_groups[1].items() if key not in ("params", "rule", "maximize")
+    }
     assert second == {**RULES["momentum"].defaults, **fixed(RULES["momentum"])}
 
 
@@ -326,7 +331,9 @@ def test_gradients_that_are_not_finite(how: str):
     model[4].weight.grad[1, 2] = float("nan")
     before = copy.deepcopy(model)
     if how == "raise":
-        with pytest.raises(NonFiniteGradient, match=r"gradient of params\[0\]\['4.weight'\] is nan at flat index 66 \(step 3\)"):
+        with pytest.raises(
+            NonFiniteGradient, match=r"gradient of params\[0\]\['4.weight'\] is nan at flat index 66 \(step 3\)"
+        ):
             optimizer.step()
     else:
         optimizer.step()
@@ -423,14 +430,23 @@ REFUSALS = {
     "convention": (lambda: Optimizer("adam", [one()], convention="torch"), "unknown convention of adam 'torch'"),
     "look-ahead": (lambda: Optimizer("nag", [one()], convention="paper"), "wants its gradient at another point"),
     "maximize": (lambda: Optimizer("adam", [one()], maximize=1), "maximize is 1; it takes True or False"),
-    "half": (lambda: Optimizer("adam", [one(torch.bfloat16)]), "params[0][0] is bfloat16, which the kernels have only on a GPU"),
-    "integers": (lambda: Optimizer("adam", [one(torch.int64)]), "params[0][0] is int64; parameters are float32 or float64"),
+    "half": (
+        lambda: Optimizer("adam", [one(torch.bfloat16)]),
+        "params[0][0] is bfloat16, which the kernels have only on a GPU",
+    ),
+    "integers": (
+        lambda: Optimizer("adam", [one(torch.int64)]),
+        "params[0][0] is int64; parameters are float32 or float64",
+    ),
     "named": (lambda: Optimizer("adam", [("w", one(torch.float16))]), "params[0]['w'] is float16"),
     "sparse parameter": (
         lambda: Optimizer("adam", [one().detach().to_sparse()]),
         "params[0][0] is torch.sparse_coo: parameters are dense",
     ),
-    "hybrid's own": (lambda: Optimizer("hybrid", [one()], lr=0.1), "hybrid has no hyperparameters of its own, found ['lr']"),
+    "hybrid's own": (
+        lambda: Optimizer("hybrid", [one()], lr=0.1),
+        "hybrid has no hyperparameters of its own, found ['lr']",
+    ),
     "hybrid without rules": (lambda: Optimizer("hybrid", [one()]), "group 0 of a hybrid names no rule"),
 }
 

@@ -118,7 +118,10 @@ def test_rows_of_other_shapes(shape: tuple[int, ...]):
 def test_clear_errors_for_what_has_no_sparse_form():
     table = embedding()
     table(ids(0)).sum().backward()
-    with pytest.raises(InputError, match=r"adamw has no form for \(ids, rows\), the gradient of params\[0\]\['weight'\]; rules that have one: sgd"):
+    with pytest.raises(
+        InputError,
+        match=r"adamw has no form for \(ids, rows\), the gradient of params\[0\]\['weight'\]; rules that have one: sgd",
+    ):
         Optimizer("adamw", table).step()
     with pytest.raises(InputError, match="adagrad with weight_decay 0.1 got .*set weight_decay=0"):
         Optimizer("adagrad", table, weight_decay=0.1).step()
