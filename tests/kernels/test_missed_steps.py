@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optadvisor.kernels import InputError, Optimizer
+from optadvisor.kernels import InputError, Optimizer, sharing
 from optadvisor.kernels.loops import SIZE
-from optadvisor.kernels.sharing import LEAST, Shared, shared
+from optadvisor.kernels.sharing import Shared, shared
 
 from .cases import DEFAULTS, Case, noise, start
 
@@ -109,12 +109,17 @@ def test_refused_changes_change_nothing():
     assert group.lr == 0.1
 
 
-SIZES = [LEAST + 5, 0, 7, 2 * LEAST - 2048, 1]
+SIZES = [5000, 0, 7, 20_000, 1]
+
+
+@pytest.fixture
+def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "LEAST", 4096)
 
 
 @pytest.mark.parametrize("case", [c for c in DEFAULTS if c.rule in ("sgd", "adamw", "adam", "rmsprop")], ids=str)
 @pytest.mark.parametrize("on_nonfinite", ["raise", "ignore"])
-def test_threads_take_the_same_steps(case: Case, on_nonfinite: str):
+def test_threads_take_the_same_steps(small_shares: None, case: Case, on_nonfinite: str):
     paths = []
     for threads in (1, 3):
         params = [start((size,), np.float32, i) for i, size in enumerate(SIZES)]
@@ -129,7 +134,7 @@ def test_threads_take_the_same_steps(case: Case, on_nonfinite: str):
     assert paths[0][2] == pytest.approx(paths[1][2])
 
 
-def test_threads_without_clipping_are_equal_to_the_bit():
+def test_threads_without_clipping_are_equal_to_the_bit(small_shares: None):
     found = []
     for threads in (1, 2):
         params = [start((size,), np.float32, i) for i, size in enumerate(SIZES)]
@@ -141,7 +146,7 @@ def test_threads_without_clipping_are_equal_to_the_bit():
         np.testing.assert_array_equal(one, two)
 
 
-def test_threads_look_at_all_gradients_before_one_writes():
+def test_threads_look_at_all_gradients_before_one_writes(small_shares: None):
     params = [np.ones(size, np.float32) for size in SIZES]
     optimizer = Optimizer("adamw", params, threads=2)
     gradients = [np.ones(size, np.float32) for size in SIZES]
@@ -151,7 +156,7 @@ def test_threads_look_at_all_gradients_before_one_writes():
     assert all((p == 1).all() for p in params)
 
 
-def test_shares_cover_every_element_once():
+def test_shares_cover_every_element_once(small_shares: None):
     optimizer = Optimizer("sgd", [np.zeros(size, np.float32) for size in SIZES])
     seen = [np.zeros(size, int) for size in SIZES]
     table = optimizer.groups[0].table
@@ -171,7 +176,7 @@ def test_shares_cover_every_element_once():
 
 
 def test_small_groups_stay_on_one_thread():
-    optimizer = Optimizer("adamw", [np.ones(1000, np.float32)], threads=8)
+    optimizer = Optimizer("adamw", [np.ones(1_000_000, np.float32)], threads=8)
     assert not isinstance(optimizer.groups[0].kernel, Shared)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import optadvisor as oa
-from optadvisor.kernels import RULES, InputError, NonFiniteGradient
+from optadvisor.kernels import RULES, InputError, NonFiniteGradient, sharing
 from optadvisor.kernels import Optimizer as Kernels
 
 torch = pytest.importorskip("torch")
@@ -352,7 +352,7 @@ def test_after_an_error_the_next_step_works():
     optimizer.param_groups[0]["lr"] = -1.0
     gradients(model, optimizer)
     for _ in range(2):  # not only once
-        with pytest.raises(InputError, match="lr is -1.0; it must be at least 0"):
+        with pytest.raises(InputError, match=r"lr is -1\.0; it must be at least 0"):
             optimizer.step()
     optimizer.param_groups[0]["lr"] = 1e-3
     train(model, optimizer, 1)
@@ -373,23 +373,28 @@ def test_weights_to_evaluate():
         assert not torch.equal(found, p)
 
 
-def test_a_large_group_steps_on_several_threads_to_the_same_bits():
+def test_a_large_group_steps_on_several_threads_to_the_same_bits(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharing, "LEAST", 4096)
+    made: list[bool] = []
+
     def run(threads: int) -> Any:
         torch.set_num_threads(threads)
         try:
             torch.manual_seed(0)
-            params = [torch.randn(n, requires_grad=True) for n in (300_000, 5, 0, 400_001)]
+            params = [torch.randn(n, requires_grad=True) for n in (30_000, 5, 0, 40_001)]
             optimizer = Optimizer("adamw", params)
             for p in params:
                 p.grad = torch.randn_like(p)
             for _ in range(3):
                 optimizer.step()
+            made.append(isinstance(optimizer._placement.engine.groups[0].kernel, sharing.Shared))
             return params
         finally:
             torch.set_num_threads(1)
 
     for one, two in zip(run(1), run(2), strict=True):
         assert torch.equal(one, two)
+    assert made == [False, True]
 
 
 def test_profilers_see_the_step():

@@ -123,7 +123,7 @@ def test_clear_errors_for_what_has_no_sparse_form():
         match=r"adamw has no form for \(ids, rows\), the gradient of params\[0\]\['weight'\]; rules that have one: sgd",
     ):
         Optimizer("adamw", table).step()
-    with pytest.raises(InputError, match="adagrad with weight_decay 0.1 got .*set weight_decay=0"):
+    with pytest.raises(InputError, match=r"adagrad with weight_decay 0\.1 got .*set weight_decay=0"):
         Optimizer("adagrad", table, weight_decay=0.1).step()
     p = torch.ones(3, 2, requires_grad=True)
     p.grad = torch.ones(3, 2).to_sparse()
@@ -136,6 +136,6 @@ def test_rows_outside_of_the_table_are_refused_before_anything_is_written():
     grad = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.ones(1, 2), (3, 2), check_invariants=True)
     grad._indices()[0, 0] = 7  # as a faulty extension would
     p.grad = grad
-    with pytest.raises(InputError, match="hold 7; .* has rows 0 to 2"):
+    with pytest.raises(InputError, match=r"hold 7; .* has rows 0 to 2"):
         Optimizer("sgd", [p]).step()
     assert torch.equal(p, torch.ones(3, 2))
