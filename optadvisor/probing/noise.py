@@ -69,9 +69,10 @@ def noise(gram: Floats, batch: int | None) -> Noise:
 
 
 def agreement(gram: Floats) -> float | None:
-    """Mean cosine of successive mini-batch gradients, G_i . G_(i+1) / (|G_i| |G_(i+1)|); None where one is 0."""
+    """Mean cosine of successive mini-batch gradients, G_i . G_(i+1) / (|G_i| |G_(i+1)|); None of one alone, and
+    where one is 0."""
     norms = np.sqrt(np.diag(gram))
-    if not (norms > 0).all():
+    if len(norms) < 2 or not (norms > 0).all():
         return None
     return float((np.diagonal(gram, 1) / (norms[1:] * norms[:-1])).mean())
 
