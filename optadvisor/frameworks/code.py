@@ -8,7 +8,8 @@ from typing import Any
 
 from optadvisor import __version__
 from optadvisor.config import HYBRID, OptimizerConfig
-from optadvisor.frameworks.torch.translation import Inexpressible, translate
+from optadvisor.frameworks.refusing import Inexpressible
+from optadvisor.frameworks.torch.translation import translate
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.schedules import NEEDS_TOTAL, Schedule
 

@@ -12,10 +12,11 @@ from torch import nn
 from optadvisor.config import OptimizerConfig
 from optadvisor.frameworks.grouping import Grouped, assign
 from optadvisor.frameworks.parameters import Parameter
+from optadvisor.frameworks.refusing import Inexpressible
 from optadvisor.frameworks.torch.hybrid import Hybrid
 from optadvisor.frameworks.torch.reading import parameters
 from optadvisor.frameworks.torch.scheduling import ScheduleLR
-from optadvisor.frameworks.torch.translation import Inexpressible, Translated, translate
+from optadvisor.frameworks.torch.translation import Translated, translate
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.schedules import Schedule

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from optadvisor.frameworks.refusing import Inexpressible
 from optadvisor.kernels import rules
-from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.rules.record import Value
 
 # Our rule -> PyTorch's class, and what of it is fixed. Its keywords are the rule's.
@@ -32,10 +32,6 @@ AGREES = {
     ("adam", "optax"),
     ("adamw", "optax"),
 }
-
-
-class Inexpressible(InputError):  # noqa: N818  (what cannot be said, not a failure)
-    """torch.optim has not this update; the text says why."""
 
 
 @dataclass(frozen=True)
