@@ -41,9 +41,8 @@ def machine():
 
 def filled(page, name, text):
     """The page with the text between the markers of a name."""
-    found, count = re.subn(
-        rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.S
-    )
+    place = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+    found, count = re.subn(place, lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.DOTALL)
     if count != 1:
         sys.exit(f"the page has {count} places <!-- {name} --> ... <!-- end -->; it needs one")
     return found
@@ -54,13 +53,15 @@ def main():
     parser.add_argument("--markdown", type=Path, help="the page that is filled; without it the tables are printed")
     parser.add_argument("--only", choices=EXAMPLES, nargs="+", default=EXAMPLES)
     asked, more = parser.parse_known_args()  # --seeds and --trials go to the examples
+    if asked.markdown and not asked.markdown.is_file():
+        sys.exit(f"there is no page {asked.markdown}")
     texts = {"machine": machine()}
     for name in asked.only:
         texts[name] = ran(name, more)
     if not asked.markdown:
         print("\n\n".join(texts.values()))
         return
-    page = asked.markdown.read_text(encoding="utf-8")
+    page = asked.markdown.read_text(encoding="utf-8")  # not earlier: somebody may have edited it meanwhile
     for name, text in texts.items():
         page = filled(page, name, text)
     asked.markdown.write_text(page, encoding="utf-8")

@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 import optadvisor as oa
 
-STEPS, CARTS, MOVES, HORIZON = 300, 32, 8, 500
+STEPS, CARTS, MOVES, HORIZON = 400, 32, 5, 500
 DISCOUNT, ENTROPY, CRITIC, CLIP = 0.99, 0.01, 0.5, 0.5
 
 
@@ -54,10 +54,10 @@ class ActorCritic(nn.Sequential):
     """State -> log odds of pushing right, and the value of the state."""
 
     def __init__(self):
-        super().__init__(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
+        super().__init__(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
 
 
-PROFILE = oa.TaskProfile(domain="rl", architecture="policy", parameters=1_282, batch_size=CARTS * MOVES, steps=STEPS)
+PROFILE = oa.TaskProfile(domain="rl", architecture="policy", parameters=4_610, batch_size=CARTS * MOVES, steps=STEPS)
 
 
 def roll(model, carts, draws):
@@ -103,7 +103,7 @@ def train(build, seed, steps, report=None):
         optimizer.step()
         if scheduler:
             scheduler.step()
-        if report and step % 75 == 0:
+        if report and step % 100 == 0:
             report(step, evaluate(model, seed)["moves"])
     return evaluate(model, seed)
 

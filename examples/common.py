@@ -39,7 +39,8 @@ def plain(kind, **keywords):
 def named(config):
     """A config in a few words: rules, learning rates, schedule."""
     rates = {rule: f"lr {values['lr']:.3g}" for role, (rule, values) in config.roles().items() if role != "no_decay"}
-    return ", ".join([*(f"{rule} {rate}" for rule, rate in rates.items()), config.schedule["name"]])
+    words = [*(f"{rule} {rate}" for rule, rate in rates.items()), config.schedule["name"]]
+    return ("hybrid of " if config.optimizer == "hybrid" else "") + ", ".join(words)
 
 
 def compare(train, defaults, advice, result, asked):

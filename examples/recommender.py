@@ -18,6 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import optadvisor as oa
 
+torch.sparse.check_sparse_tensor_invariants.disable()  # as it is anyway; said aloud, Adagrad does not warn of it
+
 STEPS, BATCH, WIDTH = 300, 256, 16
 USERS, ITEMS, SHOPS, FEATURES = 2000, 4000, 50, 8
 
