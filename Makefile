@@ -75,6 +75,7 @@ bench: $(TORCH_STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/digits_study.py
 	$(BIN)/python benchmarks/trainings.py
+	$(BIN)/python benchmarks/monitor.py
 	$(BIN)/python benchmarks/kernels.py --markdown docs/performance-table.md --picture docs/performance.png
 
 examples: $(TORCH_STAMP)

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.building import build_torch
     from optadvisor.frameworks.torch.groups import check_groups, param_groups
     from optadvisor.frameworks.torch.hybrid import Hybrid
+    from optadvisor.frameworks.torch.monitor import Monitor
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
 
 _HOMES = {
     "Hybrid": "optadvisor.frameworks.torch.hybrid",
+    "Monitor": "optadvisor.frameworks.torch.monitor",
     "ScheduleLR": "optadvisor.frameworks.torch.scheduling",
     "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
     "param_groups": "optadvisor.frameworks.torch.groups",
     "parameters": "optadvisor.frameworks.torch.reading",
 }
-__all__ = ["Hybrid", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters"]
+__all__ = ["Hybrid", "Monitor", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,9 +26,15 @@ def check_loaded(state: Mapping[str, Any], own: Sequence[dict[str, Any]]) -> lis
         for name, default in (("rule", rule.id), ("convention", rule.conventions[0])):
             found, mine = saved.get(name, default), group.get(name, default)
             if found != mine:
-                raise InputError(f"{where}: {name} is {found!r}, this optimizer has {mine!r}: build it with {name}={found!r}")
+                raise InputError(
+                    f"{where}: {name} is {found!r}, this optimizer has {mine!r}: build it with {name}={found!r}"
+                )
         twins.check_fixed(rule, saved, where)
-        kept = {name: group[name] for name in (*rule.names, *twins.fixed(rule), "maximize", "rule", "convention") if name in group}
+        kept = {
+            name: group[name]
+            for name in (*rule.names, *twins.fixed(rule), "maximize", "rule", "convention")
+            if name in group
+        }
         merged = {**kept, **saved}
         values = rule.complete({name: plain(merged[name], name) for name in rule.names}, where)
         needed = [s.name for s in rule.form(values, group.get("convention", rule.conventions[0])).states]

@@ -108,11 +108,12 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         placement = self._placement
-        if placement is None or not placement.fits(self.param_groups, self.state):
-            self._placement = None  # the state is all in the tensors, and an error below must leave it there
+        if placement is None or not placement.step(self.param_groups, self.state):
+            self._placement = None
             with torch.no_grad():
-                placement = self._placement = Placement(self.param_groups, self.state, self.on_nonfinite)
-        placement.step()
+                placement = Placement(self.param_groups, self.state, self.on_nonfinite)
+            self._placement = placement
+            placement.step(self.param_groups, self.state)
         return loss
 
     _watched_step = torch.optim.Optimizer.profile_hook_step(_step)
