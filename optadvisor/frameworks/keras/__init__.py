@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from optadvisor.frameworks.optional import lazily
 
 if TYPE_CHECKING:
+    from optadvisor.frameworks.keras.profiling import profile
     from optadvisor.frameworks.keras.reading import parameters
 
-_HOMES = {"parameters": "optadvisor.frameworks.keras.reading"}
-__all__ = ["parameters"]
+_HOMES = {
+    "parameters": "optadvisor.frameworks.keras.reading",
+    "profile": "optadvisor.frameworks.keras.profiling",
+}
+__all__ = ["parameters", "profile"]
 
 
 def __getattr__(name: str) -> Any:

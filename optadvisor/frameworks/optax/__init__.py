@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from optadvisor.frameworks.optional import lazily
 
 if TYPE_CHECKING:
+    from optadvisor.frameworks.optax.profiling import profile
     from optadvisor.frameworks.optax.reading import parameters
 
-_HOMES = {"parameters": "optadvisor.frameworks.optax.reading"}
-__all__ = ["parameters"]
+_HOMES = {
+    "parameters": "optadvisor.frameworks.optax.reading",
+    "profile": "optadvisor.frameworks.optax.profiling",
+}
+__all__ = ["parameters", "profile"]
 
 
 def __getattr__(name: str) -> Any:
