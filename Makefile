@@ -9,7 +9,7 @@ CUDA_STAMP := $(VENV)/.cuda
 PARITY_STAMP := $(VENV)/.parity
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types parity test-cuda test-gpu wheel bench bench-gpu clean
+.PHONY: help run test lint types parity test-cuda test-gpu wheel bench bench-gpu examples clean
 
 help:
 	@echo "make run     set up, then: a recommendation, a real study, the tuned config as PyTorch code"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-cuda   the GPU kernels without a GPU: on numba's simulator, and compiled to PTX and machine code"
 	@echo "make test-gpu    the same tests on this machine's GPU"
 	@echo "make bench-gpu   this machine's GPU against its own memory limit and PyTorch's fused optimizer"
+	@echo "make examples  the four PyTorch examples, and their tables in docs/examples.md"
 	@echo "make lint | types | parity | wheel | bench | clean"
 
 $(STAMP): pyproject.toml
@@ -34,7 +35,7 @@ $(CUDA_STAMP): $(STAMP)
 	@touch $@
 
 $(PARITY_STAMP): $(TORCH_STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 jax==0.10.2 optax==0.2.8 keras==3.15.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 expecttest==0.3.0 jax==0.10.2 optax==0.2.8 keras==3.15.1
 	@touch $@
 
 run: $(STAMP)
@@ -74,7 +75,11 @@ bench: $(TORCH_STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/digits_study.py
 	$(BIN)/python benchmarks/trainings.py
+	$(BIN)/python benchmarks/monitor.py
 	$(BIN)/python benchmarks/kernels.py --markdown docs/performance-table.md --picture docs/performance.png
+
+examples: $(TORCH_STAMP)
+	$(BIN)/python examples/all.py --markdown docs/examples.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optadvisor import kernels
-    from optadvisor.advisor import recommend
+    from optadvisor.advisor.recommend import recommend
     from optadvisor.config import OptimizerConfig
     from optadvisor.frameworks import keras, optax, torch
     from optadvisor.frameworks.probing import probe

@@ -277,6 +277,17 @@ class OptimizerConfig:
 
         return building.build_keras(self, model, total_steps, roles)
 
+    def to_training_arguments(
+        self, total_steps: int | None = None, model: torch.nn.Module | None = None
+    ) -> dict[str, Any]:
+        """Keyword arguments for Hugging Face's TrainingArguments with which its Trainer trains as this config says.
+
+        See `optadvisor.frameworks.transformers.to_training_arguments`.
+        """
+        from optadvisor.frameworks import transformers
+
+        return transformers.to_training_arguments(self, total_steps, model)
+
 
 def no_decay(optimizer: str) -> dict[str, Any]:
     """The group of normalisation layers and biases, which weight decay leaves alone."""

@@ -310,8 +310,7 @@ def _plan(task: Task, asked: Mapping[str, Any]) -> Plan:
     plan = Plan(**{**vars(plan), "starts": starts, "back_off": back_off})
     if asked["warm"] is False:
         return plan
-    # Whether a function of one's own follows the schedule of its config is not known.
-    scheduled = not isinstance(task, FunctionTask)
+    scheduled = not isinstance(task, FunctionTask) or task.facts.scheduled
     return warming.warmed(plan, task.profile, knowledge.load(), scheduled, bool(asked["optimizers"]))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +70,108 @@ def test_torch():
     task = function.load(f"{EXAMPLES}/own_torch.py:objective")
     record = task.train(OptimizerConfig.of("sgd", {"lr": 1e30}), 0, 20)
     assert (record.state, record.message) == ("diverged", "objective returned nan")
+
+
+# Name -> the length of its trainings here, the tuned row's limit, and whether lower is better. Untrained: cross-entropy
+# ln 10 = 2.3 of the digits, more than ln 90 = 4.5 of the characters, ln 2 = 0.69 of the clicks; some 9 moves of the pole.
+SHORT = {
+    "digits_convnet": (100, 1.0, True),
+    "character_transformer": (60, 3.5, True),
+    "recommender": (80, 0.62, True),
+    "cartpole": (100, 15.0, False),
+}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", SHORT)
+def test_a_table_of_what_is_gained(name: str):
+    pytest.importorskip("torch")
+    steps, limit, lower = SHORT[name]
+    ran = subprocess.run(
+        [sys.executable, f"{name}.py", "--seeds", "2", "--trials", "3", "--steps", str(steps)],
+        cwd=EXAMPLES, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert ran.stdout.startswith("Advice: ")
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table_of(ran.stdout)]
+    assert head[0] == "2 seeds"
+    kinds = [row[0].partition(":")[0] for row in rows]
+    assert kinds[-2:] == ["advised", "tuned"]
+    assert len(kinds) == {"character_transformer": 3, "recommender": 5}.get(name, 4)
+    assert all(math.isfinite(float(cell)) for row in rows for cell in row[1:-1])
+    compared = [row[-1] for row in rows if row[-1]]
+    assert len(compared) == len(rows) - 1, "all but the best default are compared with it"
+    assert all(re.fullmatch(r"[+-]\S+ \(\S+ to \S+\): (better|level|worse)", cell) for cell in compared)
+    tuned = float(rows[-1][1])
+    assert tuned < limit if lower else tuned > limit
+    stated = re.search(r"Tuning: (\d+) trainings, 3 trials.* and (\d+) to confirm", ran.stdout)
+    assert stated is not None
+    assert int(stated[1]) == 3 + int(stated[2])
+
+
+def table_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parity
+def test_difference_over_seeds():
+    pytest.importorskip("torch")
+    from scipy.stats import ttest_rel
+
+    against = function.loaded(f"{EXAMPLES}/common.py:against")[2].against
+    ours, theirs = [0.50, 0.61, 0.48, 0.55, 0.52], [0.62, 0.70, 0.63, 0.60, 0.66]
+    low, high = ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert against(ours, theirs, "minimize") == f"-0.11 ({low:+.3g} to {high:+.3g}): better"
+    assert against(ours, theirs, "maximize").endswith(": worse")
+    assert against(ours, [*theirs[:4], 0.3], "minimize").endswith(": level")
+    assert against([*ours[:4], math.inf], theirs, "minimize") == "diverged from 1 of 5 seeds"
+
+
+@pytest.mark.parity
+def test_tables_of_the_recommender_are_in_the_embedding_group():
+    torch = pytest.importorskip("torch")
+    module = function.loaded(f"{EXAMPLES}/recommender.py:main")[2]
+    config = oa.recommend(module.PROFILE).best.config
+    model = module.Recommender()
+    optimizer, _ = config.build_torch(model, total_steps=module.STEPS)
+    groups = {group["role"]: group for group in optimizer.param_groups}
+    assert groups["embedding"]["rule"] in ("adagrad", "ftrl")
+    assert {id(p) for p in groups["embedding"]["params"]} == {id(table.weight) for table in model.tables}
+    assert {id(p) for role in ("dense", "no_decay") for p in groups[role]["params"]} == {
+        id(p) for p in model.tower.parameters()
+    }
+    rows = torch.arange(32)
+    before = model.tables[0].weight.detach().clone()
+    model(module.IDS[rows], module.FEATURE[rows]).sum().backward()
+    assert model.tables[0].weight.grad.is_sparse
+    optimizer.step()
+    moved = (model.tables[0].weight != before).any(1)
+    assert set(moved.nonzero().flatten().tolist()) == set(module.IDS[rows, 0].tolist())
+
+
+@pytest.mark.parity
+def test_cartpole_moves_as_the_built_in_task():
+    pytest.importorskip("torch")
+    import numpy as np
+
+    from optadvisor.studies.tasks.rl import cartpole
+
+    carts = function.loaded(f"{EXAMPLES}/cartpole.py:CartPole")[2].CartPole(8, seed=3)
+    states, rng = carts.states.copy(), np.random.default_rng(0)
+    for _ in range(40):
+        right = rng.random(8) < 0.5
+        fallen = carts.step(right)
+        assert [cartpole.push(state, push, 0.5, 0.0) for state, push in zip(states, right, strict=True)] == list(fallen)
+        np.testing.assert_allclose(carts.states, states, rtol=1e-12)
+    assert fallen.any(), "nobody balances by chance for 40 moves"
+
+
+def test_the_page_has_a_place_for_every_example_and_is_filled_again():
+    module = function.loaded(f"{EXAMPLES}/all.py:filled")[2]
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
+    for name in ("machine", *module.EXAMPLES):
+        once = module.filled(page, name, "| new |")
+        assert once.count("| new |") == 1
+        assert module.filled(once, name, "| new |") == once
+        assert f"python examples/{name}.py" in page or name == "machine"
+    with pytest.raises(SystemExit, match="has 0 places"):
+        module.filled(page, "no_such", "| new |")

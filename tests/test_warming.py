@@ -202,6 +202,24 @@ def test_a_function_of_ones_own_has_constant_rates(known: Knowledge):
     assert len(result.trials) == 8
 
 
+def test_a_function_that_follows_its_schedule_is_tried_with_the_learned_ones(known: Knowledge):
+    tried = []
+
+    def objective(config: oa.OptimizerConfig, report: Any, seed: int, steps: int) -> float:
+        tried.append((config.optimizer, config.lr, config.schedule["name"]))
+        assert config.schedule["total_steps"] == steps == 500
+        return config.lr
+
+    objective.scheduled = True  # type: ignore[attr-defined]
+    objective.__globals__["PROFILE"] = TASK.profile.to_dict()
+    try:
+        oa.tune(objective, trials=8, steps=500)
+    finally:
+        del objective.__globals__["PROFILE"]
+    assert tried[:3] == first(warming.warmed(plan(), TASK.profile, known, True))[:3]
+    assert tried[0] == LIKED[0]
+
+
 def test_what_runs_does_not_depend_on_what_is_known_later(known: Knowledge, monkeypatch: pytest.MonkeyPatch):
     result = oa.tune("digits-mlp", trials=12, steps=20)
     monkeypatch.setattr(knowledge, "load", lambda: Knowledge([], []))

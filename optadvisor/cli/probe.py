@@ -11,6 +11,7 @@ import click
 from optadvisor.cli.options import Count, output_format
 from optadvisor.cli.printing import Page, number, print_json
 from optadvisor.files import check_writable, write_whole
+from optadvisor.probing.noise import Noise
 from optadvisor.probing.probe import BATCHES, STEPS, Point, Probe
 from optadvisor.probing.ranging import RangeTest
 from optadvisor.profile import TaskProfile
@@ -125,7 +126,7 @@ def _measures(point: Point) -> dict[str, str]:
         if line.rows_untouched is not None:
             rows[f"rows without a gradient, {line.role}"] = f"{line.rows_untouched:.1%}"
     if point.noise:
-        rows[f"noise scale, {point.noise.unit}"] = _noise(point)
+        rows[f"noise scale, {point.noise.unit}"] = _noise(point.noise)
     if point.tail:
         rows["tail index of the noise (2: Gaussian)"] = _plain(point.tail.alpha)
     rows["agreement of gradients at one place"] = _plain(point.agreement)
@@ -141,9 +142,7 @@ def _measures(point: Point) -> dict[str, str]:
     return rows
 
 
-def _noise(point: Point) -> str:
-    noise = point.noise
-    assert noise is not None
+def _noise(noise: Noise) -> str:
     if noise.scale is not None:
         return _plain(noise.scale)
     return f"over {_plain(noise.low)}" if noise.low is not None else "not told"

@@ -32,9 +32,10 @@ def assign(
     -> "embedding", "dense" or "no_decay", which wins; a full name wins over patterns. Frozen parameters are in no group.
 
     Errors: InputError for a pattern that matches nothing, a role that does not exist, a parameter that two patterns
-    claim for different roles, and a model without trainable parameters.
+    claim for different roles, an embedding that the model wants no weight decay for where its group has some under a rule
+    of its own, and a model without trainable parameters.
     """
-    declared = _declared(parameters, roles or {})
+    declared = _declared(parameters, {} if roles is None else roles)
     if not any(parameter.trainable for parameter in parameters):
         raise InputError(
             f"the model has no trainable parameters ({len(parameters)} are frozen): set requires_grad for those to train"
@@ -53,17 +54,28 @@ def assign(
     ]
 
 
-def _role(parameter: Parameter, have: Mapping[str, object], declared: str | None) -> str:
+def _role(parameter: Parameter, have: Mapping[str, tuple[str, Mapping[str, Value]]], declared: str | None) -> str:
     """The group of a parameter: the declared one, dense where the config has no such group."""
     if declared is not None:
         return declared if declared in have else "dense"
-    if "embedding" in have and parameter.role in ("embedding", "sparse embedding"):
+    spared = "no_decay" in have and not parameter.decay
+    if "embedding" not in have or parameter.role not in ("embedding", "sparse embedding"):
+        return "no_decay" if spared else "dense"
+    rule, hyperparameters = have["embedding"]
+    if not spared or not hyperparameters.get("weight_decay"):
         return "embedding"
-    return "no_decay" if "no_decay" in have and not parameter.decay else "dense"
+    if have["no_decay"][0] == rule:
+        return "no_decay"
+    raise InputError(
+        f"the model wants no weight decay for {parameter.name}, and the embedding group ({rule}) has weight_decay "
+        f"{hyperparameters['weight_decay']:g}: set it to 0, or give the name a role"
+    )
 
 
 def _declared(parameters: Sequence[Parameter], roles: Mapping[str, str]) -> dict[str, str]:
     """Name of a parameter -> the role that was declared for it."""
+    if not isinstance(roles, Mapping):
+        raise InputError(f"roles is {type(roles).__name__}; it takes a dict, such as {{'head.*': 'no_decay'}}")
     found: dict[str, tuple[str, str]] = {}  # name -> role, and the pattern that said so
     exact = {name: parameter for parameter in parameters for name in parameter.all_names}
     for pattern, role in roles.items():

@@ -8,13 +8,22 @@ from collections.abc import Iterable, Sequence
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 _NORM = {"normalization", "normalisation", "ln", "bn", "gn", "grn"}
+_NORM_KINDS = {
+    "batch": {"batch", "bn", "batchnorm"},
+    "rms": {"rms", "rmsnorm"},
+    "layer": {"layer", "ln", "layernorm"},
+    "group": {"group", "gn", "groupnorm"},
+    "instance": {"instance", "instancenorm"},
+}
 _NO_NORM = {"linear", "dense", "conv", "flow", "flows", "weight", "spectral"}  # WeightNormLinear is a Linear
 _ATTENTION = {"attention", "attn", "mha"}
 _RECURRENT = {"lstm", "gru", "rnn"}
 _EMBEDDING = {"embedding", "embeddings", "embed", "embeds", "emb", "wte"}
 # Learned tables that are read as a whole at every step, not row by row.
 _WHOLE = {"pos", "position", "positional", "positions", "wpe", "abs", "rel", "relative", "time", "cls", "mask", "query"}
-_QUERY = ({"q", "query", "queries", "wq", "to_q"}, {"k", "key", "keys", "wk", "to_k"})
+_QUERIES = {"q", "query", "queries", "wq", "to_q"}
+_KEYS = {"k", "key", "keys", "wk", "to_k"}
+_PROJECTIONS = {*_QUERIES, *_KEYS, "v", "value", "values", "wv", "to_v", "o", "out", "output", "wo", "to_out"}
 _FUSED = {"qkv", "to_qkv", "c_attn", "in_proj_qkv", "query_key_value", "wqkv", "qkv_proj"}
 
 
@@ -27,6 +36,15 @@ def is_norm(name: str) -> bool:
     """Whether a layer of this name or class normalises: LayerNorm2d, T5LayerNorm, batch_normalization, ln_1."""
     found = words(name)
     return not _NO_NORM.intersection(found) and any(w.endswith("norm") or w in _NORM for w in found)
+
+
+def norm(name: str) -> str:
+    """Kind of the normalisation in a layer of this name or class: batch, layer, group, instance, rms or other."""
+    found = set(words(name))
+    for kind, known in _NORM_KINDS.items():
+        if found & known:
+            return kind
+    return "other"
 
 
 def is_attention(name: str) -> bool:
@@ -58,13 +76,11 @@ def is_bias(name: str) -> bool:
 
 
 def projects(name: str, siblings: Iterable[str]) -> bool:
-    """Whether a layer makes queries, keys or values: it is named so, and so are those beside it."""
+    """Whether a layer is a projection of an attention: it is named so, and those for queries and keys stand beside it."""
     if name in _FUSED:
         return True
     stems = {_stem(sibling) for sibling in siblings}
-    own = _stem(name)
-    known = {*_QUERY[0], *_QUERY[1], "v", "value", "values", "wv", "to_v"}
-    return own in known and all(stems & names for names in _QUERY)
+    return _stem(name) in _PROJECTIONS and bool(stems & _QUERIES) and bool(stems & _KEYS)
 
 
 def _stem(name: str) -> str:

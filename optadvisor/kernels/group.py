@@ -16,6 +16,7 @@ from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.rules import RULES, Form, Rule
 from optadvisor.kernels.rules.record import Value, flatten
 from optadvisor.kernels.schedules import Schedule
+from optadvisor.kernels.sharing import shared
 
 AVERAGE = "average"
 _ALIGN = 16  # elements: every tensor's state starts on a cache line
@@ -34,6 +35,7 @@ class Group:
     leaves: list[Leaf]
     positions: list[int]  # of the leaves in the optimizer's flat order
     ema_decay: float | None = None
+    threads: int = 1
     sparse: list[tuple[int, Any, Any]] = field(default_factory=list)  # (leaf, ids, rows) of this step
 
     def __post_init__(self) -> None:
@@ -64,7 +66,9 @@ class Group:
         self.states = aligned_zeros(rows, width, self.dtype)
         self.memory = [aligned_zeros(len(self.form.row_states), rows, self.dtype) for rows in self.rows]
         self.table[:, loops.MEMORY] = [address(memory) for memory in self.memory]
-        self.kernel: Callable[[Array, Array, Array, int], int] = loops.table(self.form, self.scalar).function
+        kernel: Callable[[Array, Array, Array, int], int] = loops.table(self.form, self.scalar).function
+        alone = self.threads == 1 or self.form.stage is not None
+        self.kernel = kernel if alone else shared(kernel, self.table, self.dtype.itemsize, self.threads)
 
     def _form(self, hyperparameters: dict[str, Value]) -> Form:
         matrices = all(leaf.array.ndim == 2 for leaf in self.leaves)

@@ -39,10 +39,10 @@ class Curvature:
     """Curvatures of the mean loss of a few mini-batches.
 
     blocks: of the parameters looked at, of `of_blocks`. between: the largest over the smallest of them that are resolved;
-    None where fewer than two are. largest, smallest: of the whole, by Lanczos: the largest and the most negative
-    Ritz value. spread: largest magnitude over smallest magnitude of the Ritz values, those under what float32 resolves
-    counting as much as that: a lower bound on the condition number. exhausted: there are no more directions than were
-    looked at, so the spread is the condition number itself, as far as float32 resolves it.
+    None where fewer than two are. largest, smallest: of the whole, by Lanczos: the largest Ritz value and the smallest, which
+    is negative where the loss bends down somewhere. spread: largest over smallest magnitude of the Ritz values that are
+    resolved: a lower bound on the condition number, without the directions in which the loss is flat; None where
+    none is resolved.
     """
 
     blocks: list[BlockCurvature]
@@ -51,7 +51,6 @@ class Curvature:
     largest: float
     smallest: float
     spread: float | None
-    exhausted: bool
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -138,7 +137,6 @@ def curvature(hessian: Hessian, blocks: Sequence[Block], rng: np.random.Generato
         float(ritz.max()),
         float(ritz.min()),
         float(clear.max() / clear.min()) if clear.size else None,
-        ritz.size == hessian.weights.size,
     )
 
 

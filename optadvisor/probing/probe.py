@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from optadvisor.profile import TaskProfile
 from optadvisor.quantities import parse_count
 
 BATCHES, STEPS = 32, 40
-CURVED = 4  # mini-batches whose mean loss the curvature is of
+# The curvature is that of the mean loss of this many examples, of this many mini-batches at least.
+EXAMPLES, CURVED = 128, 4
 WARM_UP = "adamw"
 _FEWEST = 3  # mini-batches from which a noise scale can be told
 
@@ -58,7 +60,7 @@ class Point:
 @dataclass(frozen=True)
 class WarmUp:
     """A short training with AdamW at its defaults but the rate. agreement: mean cosine of the gradients of successive
-    steps. diverged_at: the step whose loss or gradient was not finite."""
+    steps. diverged_at: the step at which, or after which, the loss or gradient was not finite."""
 
     lr: float
     steps: int
@@ -150,7 +152,12 @@ def measure(
         say(f"warm-up of {steps} steps")
         warm_up, weights = _warmed(meter, lr, steps, count)
         say("after the warm-up")
-        warm = None if warm_up.diverged_at is not None else _point(meter, weights, count + steps, count, rng)
+        warm = None
+        if warm_up.diverged_at is None:
+            try:
+                warm = _point(meter, weights, count + steps, count, rng)
+            except NonFiniteGradient:
+                warm_up = replace(warm_up, diverged_at=steps)
     curvatures = [start.curvature, *([warm.curvature] if warm else [])]
     profile, fed = feed(subject, curvatures, zeros, warm_up.diverged_at)
     return Probe(
@@ -186,8 +193,9 @@ def _point(meter: Meter, weights: Weights, first: int, count: int, rng: np.rando
     gram = (wide @ wide.T).astype(np.float64) * (weights.size / gradients.shape[1])
     del wide
 
+    used = min(max(CURVED, math.ceil(EXAMPLES / (meter.subject.batch_size or EXAMPLES))), count)
+
     def mean_gradient(at: Weights) -> Floats:
-        used = min(CURVED, count)
         total: Floats = np.zeros(at.size)
         for number in range(first, first + used):
             total += meter.gradient(at, number)[1]

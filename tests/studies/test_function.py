@@ -96,13 +96,13 @@ def test_what_its_file_says(tmp_path: Path):
     head = "import numpy as np\nSTEPS = '2k'\nPROFILE = {'domain': 'vision', 'parameters': np.int64(10)}\n"
     space = "SPACE = {'lr': (1e-4, np.float64(0.1)), 'weight_decay': 0, 'amsgrad': True, 'betas': [0.9, 0.95]}\n"
     text = "def objective(config, report, seed, steps=None):\n    '''Loss.\n\n    More.'''\nobjective.direction = 'maximize'\n"
-    task = function.load(write(tmp_path / "train.py", head + space + text))
+    task = function.load(write(tmp_path / "train.py", head + space + text + "objective.scheduled = True\n"))
     facts = task.facts
     assert (task.title, task.metric, task.steps, task.direction) == ("Loss.", "objective", 2000, "maximize")
     assert task.profile == oa.TaskProfile(domain="vision", parameters=10, steps=2000)
     assert facts.ranges == {"lr": [1e-4, 0.1]}
     assert facts.fixed == {"weight_decay": 0.0, "amsgrad": True, "betas": [0.9, 0.95]}
-    assert (facts.takes_steps, facts.needs_steps) == (True, False)
+    assert (facts.takes_steps, facts.needs_steps, facts.scheduled) == (True, False, True)
     assert function.Facts(**facts.to_dict()) == facts
 
 
@@ -118,6 +118,7 @@ DIRECTION = PLAIN + "objective.direction = 'up'"
         ("def objective(config, seed): pass", ["takes (config, seed)", "it must take (config, report, seed)"]),
         ("def objective(config, report, seed, net): pass", ["takes (config, report, seed, net)", "'net'"]),
         (DIRECTION, ["objective.direction is 'up'", "'minimize' or 'maximize'"]),
+        (PLAIN + "objective.scheduled = 'cosine'", ["objective.scheduled is 'cosine'; it takes True"]),
         ("x = (", ["cannot be loaded: SyntaxError", ":1"]),
         ("x = 1\nraise RuntimeError('no\\nGPU')", ["cannot be loaded: RuntimeError: no GPU, at", ":2"]),
         (

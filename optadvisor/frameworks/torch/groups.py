@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from optadvisor.config import OptimizerConfig
 from optadvisor.frameworks.grouping import Grouped, assign, table
@@ -54,7 +54,10 @@ def check_groups(groups: Iterable[Mapping[str, Any]], model: nn.Module) -> None:
     known = {id(parameter.value): parameter for parameter in parameters(model)}
     where: dict[int, int] = {}
     for number, group in enumerate(groups):
-        for given in group["params"]:
+        members = group["params"]
+        if isinstance(members, Iterator):
+            raise InputError(f"the params of group {number} can be read once only (a generator): make them a list")
+        for given in [members] if isinstance(members, Tensor) else members:
             tensor = given[1] if isinstance(given, tuple) else given
             parameter = known.get(id(tensor))
             if parameter is None:

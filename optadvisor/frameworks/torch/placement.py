@@ -35,15 +35,16 @@ def name_of(group: dict[str, Any], number: int, i: int) -> str:
 class Bound:
     """A kernel group with torch's tensors: the parameters, their gradients of this step, their step counts.
 
-    What a step costs beside the kernel is here: written for that (docs/pytorch.md has the figures).
+    What a step costs beside the kernel is here: a pass of C calls over the tensors is 0.05 to 0.1 us a tensor, and in a
+    training, whose own work has emptied the caches, what a step executes first counts more than how often.
     """
 
     def __init__(self, group: Group, params: list[Tensor], layouts: list[Layout], counts: list[float]) -> None:
         self.group, self.params, self.layouts = group, params, layouts
         self.counts = np.array(counts, dtype=np.float32)  # torch's dtype of a step
         self.addresses = list(map(_address, params))
-        self.sizes = list(map(_size, params))
-        self._full = np.array(self.sizes, dtype=np.int64)
+        self._sizes = list(map(_size, params))
+        self._full = np.array(self._sizes, dtype=np.int64)
         self._ordinary = not any(
             layout.axes or layout.copied or memory.on_gpu(p) or getattr(p, "grad_dtype", p.dtype) != p.dtype
             for p, layout in zip(params, layouts, strict=True)
@@ -51,11 +52,6 @@ class Bound:
         self._idle: list[int] = []
         self._each = True  # whether the table is not as a step of ordinary gradients leaves it
         self._kept: list[Any] = []
-
-    @property
-    def moved(self) -> bool:
-        """Whether a parameter has other memory than when the kernels were placed (`p.data = ...`, `model.to(...)`)."""
-        return list(map(_address, self.params)) != self.addresses or list(map(_size, self.params)) != self.sizes
 
     def bind(self) -> bool:
         """Write where the gradients are; whether there are any."""
@@ -65,14 +61,13 @@ class Bound:
                 addresses = list(map(_address, gradients))
             except (TypeError, RuntimeError):  # None, and sparse gradients, which have no address
                 return self._bind_each(gradients)
-            if all(map(_contiguous, gradients)) and list(map(_size, gradients)) == self.sizes:
-                table = self.group.table
-                table[:, loops.GRADIENT] = addresses
+            if all(map(_contiguous, gradients)) and list(map(_size, gradients)) == self._sizes:
+                self.group.table[:, loops.GRADIENT] = addresses
                 if self._each:
-                    table[:, loops.SIZE] = self._full
+                    self.group.table[:, loops.SIZE] = self._full
                     self.group.sparse.clear()
                     self._idle, self._each, self._kept = [], False, []
-                return bool(addresses)
+                return True
         return self._bind_each(gradients)
 
     def _bind_each(self, gradients: list[Tensor | None]) -> bool:
@@ -122,55 +117,79 @@ class Bound:
 
     def done(self) -> None:
         """After a step: counts go up, autograd learns that the parameters changed, copies go back."""
-        if self._idle:
-            self.group.delays[self._idle] += 1
+        stepped = self.params
+        if not self._each:
+            self.counts += 1
+        else:
             active = np.ones(len(self.params), dtype=bool)
             active[self._idle] = False
             self.counts[active] += 1
-            stepped = [p for p, stays in zip(self.params, active, strict=True) if stays]
-        else:
-            self.counts += 1
-            stepped = self.params
-        for p, layout in zip(self.params, self.layouts, strict=True) if self._each else ():
-            if layout.copied and p.grad is not None:
-                layout.tensor.copy_(layout.memory)
+            self.group.delays[self._idle] += 1
+            stepped = [p for p, stepped in zip(self.params, active, strict=True) if stepped]
+            for p, layout in zip(self.params, self.layouts, strict=True):
+                if layout.copied and p.grad is not None:
+                    layout.tensor.copy_(layout.memory)
         torch.autograd.graph.increment_version(stepped)
+
+
+class Part:
+    """A group of `param_groups`: what the kernels were told of it, and the kernel groups that work for it."""
+
+    def __init__(self, group: dict[str, Any], number: int) -> None:
+        self.settings = Settings(group, f"group {number}")
+        self.listed = list(group["params"])
+        self.strangers: list[Tensor] = []  # without state or gradient so far
+        self.bounds: list[Bound] = []
+
+    def fits(self, group: dict[str, Any]) -> bool:
+        """Whether its parameters and where they are have not changed; takes over changed hyperparameters."""
+        changed = self.settings.changed(group)
+        if changed and not self._retune(group, changed):
+            return False
+        params = group["params"]
+        if len(params) != len(self.listed) or not all(map(is_, params, self.listed)):
+            return False
+        for bound in self.bounds:  # `p.data = ...` and `model.to(...)` give a parameter other memory
+            if list(map(_address, bound.params)) != bound.addresses:
+                return False
+        return not self.strangers or all(p.grad is None for p in self.strangers)
+
+    def _retune(self, group: dict[str, Any], changed: dict[str, Any]) -> bool:
+        if any(name not in self.settings.rule.names for name in changed):  # rule, maximize
+            return False
+        peak = _number(group.get("initial_lr"))
+        return all(bound.group.retune(changed, peak) for bound in self.bounds)
 
 
 class Placement:
     """The kernels over the parameters that have state or a gradient now; the rest has neither, as in torch.optim."""
 
     def __init__(self, groups: list[dict[str, Any]], state: State, on_nonfinite: str) -> None:
-        self._listed = [list(group["params"]) for group in groups]
-        self.settings = [Settings(group, f"group {number}") for number, group in enumerate(groups)]
-        self._strangers: list[Tensor] = []
-        members: dict[tuple[int, Any], tuple[Tensor, Layout]] = {}
-        given = []
+        self._parts = [Part(group, number) for number, group in enumerate(groups)]
+        members: list[list[tuple[int, Tensor, Layout]]] = []
         seen: set[int] = set()  # PyTorch warns of a parameter that is listed twice; here it is updated once a step
-        for number, (group, settings) in enumerate(zip(groups, self.settings, strict=True)):
-            ordered = settings.rule.elementwise
-            arrays = {}
+        for number, (group, part) in enumerate(zip(groups, self._parts, strict=True)):
+            members.append([])
             for i, p in enumerate(group["params"]):
                 if id(p) in seen:
                     continue
                 seen.add(id(p))
                 if p.grad is None and not state.get(p):
-                    self._strangers.append(p)
+                    part.strangers.append(p)
                     continue
                 memory.check(p, name_of(group, number, i))
-                layout = Layout(p, ordered)
-                key = group["param_names"][i] if "param_names" in group else i
-                members[number, key] = p, layout
-                arrays[key] = memory.array(layout.memory)
-            given.append({"params": arrays, **settings.kernel_group()})
-        rule = self.settings[0].rule.id
-        stream = next((torch.cuda.current_stream(p.device) for p, _ in members.values() if p.is_cuda), None)
-        self._stream = stream
-        self.engine = Kernels(rule, given, on_nonfinite=on_nonfinite, stream=stream)
-        self.bounds = [self._bound(group, members, state) for group in self.engine.groups if group.leaves]
-        self._of = [[b for b in self.bounds if b.group.leaves[0].path[0] == number] for number in range(len(groups))]
-        for number, group in enumerate(groups):
-            self._tell_peak(number, group)
+                members[number].append((i, p, Layout(p, part.settings.rule.elementwise)))
+        streams = [torch.cuda.current_stream(p.device) for own in members for _, p, _ in own if p.is_cuda]
+        self._stream = streams[0] if streams else None
+        given = [
+            {"params": [memory.array(layout.memory) for _, _, layout in own], **part.settings.kernel_group()}
+            for own, part in zip(members, self._parts, strict=True)
+        ]
+        rule = self._parts[0].settings.rule.id
+        self.engine = Kernels(
+            rule, given, on_nonfinite=on_nonfinite, stream=self._stream, threads=torch.get_num_threads()
+        )
+        self.bounds = [self._bound(groups, group, members, state) for group in self.engine.groups if group.leaves]
         self.engine.initialise()
         self.engine.steps_done = int(max((b.counts.max() for b in self.bounds), default=0))
         for bound in self.bounds:
@@ -178,9 +197,18 @@ class Placement:
             self._adopt(bound, state)
         self._state, self._states = state, len(state)
 
-    def _bound(self, group: Group, members: dict[tuple[int, Any], tuple[Tensor, Layout]], state: State) -> Bound:
-        own = [members[leaf.path[0], leaf.path[1]] for leaf in group.leaves]
-        return Bound(group, [p for p, _ in own], [layout for _, layout in own], [_count(state.get(p)) for p, _ in own])
+    def _bound(self, groups: list[dict[str, Any]], group: Group, members: list[Any], state: State) -> Bound:
+        number = group.leaves[0].path[0]
+        own = [members[number][leaf.path[1]] for leaf in group.leaves]
+        for leaf, (i, _, _) in zip(group.leaves, own, strict=True):
+            leaf.name = name_of(groups[number], number, i)
+        bound = Bound(
+            group, [p for _, p, _ in own], [layout for _, _, layout in own], [_count(state.get(p)) for _, p, _ in own]
+        )
+        self._parts[number].bounds.append(bound)
+        if "initial_lr" in groups[number]:  # what a scheduler of torch starts from
+            group.retune({}, _number(groups[number]["initial_lr"]))
+        return bound
 
     def _adopt(self, bound: Bound, state: State) -> None:
         """Take over the state that there is, and put tensors over the kernels' memory in its place."""
@@ -198,38 +226,23 @@ class Placement:
             if new:
                 state[p] = {**before, **new}
 
-    def fits(self, groups: Sequence[dict[str, Any]], state: State) -> bool:
-        """Whether it is still what to step with; takes over changed hyperparameters."""
-        if state is not self._state or len(state) != self._states or len(groups) != len(self._listed):
+    def step(self, groups: Sequence[dict[str, Any]], state: State) -> bool:
+        """One step of every parameter with a gradient; False, and nothing done, where the kernels must be placed anew."""
+        if state is not self._state or len(state) != self._states or len(groups) != len(self._parts):
             return False
-        for number, group in enumerate(groups):
-            now, listed = group["params"], self._listed[number]
-            if len(now) != len(listed) or not all(map(is_, now, listed)):
+        for part, group in zip(self._parts, groups, strict=True):
+            if not part.fits(group):
                 return False
-            changed = self.settings[number].changed(group)
-            if changed and not self._retune(number, group, changed):
-                return False
-        if any(bound.moved for bound in self.bounds) or any(p.grad is not None for p in self._strangers):
+        if self._stream is not None and self._stream != torch.cuda.current_stream(self._stream.device):
             return False
-        return self._stream is None or self._stream == torch.cuda.current_stream(self._stream.device)
-
-    def _retune(self, number: int, group: dict[str, Any], changed: dict[str, Any]) -> bool:
-        rule = self.settings[number].rule
-        if any(name not in rule.names for name in changed):  # rule, maximize
-            return False
-        peak = group.get("initial_lr")
-        return all([bound.group.retune(changed, _number(peak)) for bound in self._of[number]])
-
-    def _tell_peak(self, number: int, group: dict[str, Any]) -> None:
-        if "initial_lr" in group:  # what a scheduler of torch starts from
-            for bound in self._of[number]:
-                bound.group.retune({}, _number(group["initial_lr"]))
-
-    def step(self) -> None:
-        """One step of every parameter with a gradient."""
-        if any([bound.bind() for bound in self.bounds]) and self.engine.advance():
+        found = False
+        for bound in self.bounds:
+            found = bound.bind() or found
+        # The gradients live as long as the parameters hold them, so long enough for their addresses.
+        if found and self.engine.advance():
             for bound in self.bounds:
                 bound.done()
+        return True
 
 
 def _number(value: Any) -> float | None:

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from optadvisor.frameworks.refusing import Inexpressible
-from optadvisor.frameworks.torch.twins import TWINS
 from optadvisor.kernels import rules
 from optadvisor.kernels.rules.record import Value
 
+# Our rule -> PyTorch's class, and what of it is fixed. Its keywords are the rule's.
+CLASSES: dict[str, tuple[str, dict[str, Value]]] = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {}),
+    "nag": ("SGD", {"nesterov": True}),
+    "adagrad": ("Adagrad", {}),
+    "rmsprop": ("RMSprop", {}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {}),
+    "nadam": ("NAdam", {}),
+    "radam": ("RAdam", {}),
+}
 _OTHER_MATHS = {"muon": "torch.optim.Muon iterates in bfloat16 and takes matrices alone, so it is another rule"}
 
 # Other conventions whose update is PyTorch's own (with amsgrad optax's is not).
@@ -40,14 +51,13 @@ def translate(rule: str, hyperparameters: Mapping[str, Value], convention: str, 
 
     Errors: Inexpressible with the reason.
     """
-    if rule not in TWINS:
+    if rule not in CLASSES:
         raise Inexpressible(_OTHER_MATHS.get(rule, f"torch.optim has no {rule}"))
-    twin = TWINS[rule]
+    name, fixed = CLASSES[rule]
     values, how = dict(hyperparameters), ""
     if convention != "pytorch" and ((rule, convention) not in AGREES or values.get("amsgrad")):
         values, how = _converted(rule, values, convention, constant_lr=constant_lr)
-    nesterov: dict[str, Value] = {"nesterov": True} if twin.fixed.get("nesterov") else {}
-    return Translated(twin.name, {**values, **nesterov}, how)
+    return Translated(name, {**values, **fixed}, how)
 
 
 def _converted(

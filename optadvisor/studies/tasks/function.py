@@ -47,10 +47,10 @@ class FunctionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a function without calling it: its direction and PROFILE, SPACE and STEPS of its module.
+    """What is known of a function without calling it: what it says itself, and PROFILE, SPACE and STEPS of its module.
 
     takes_steps, needs_steps: it has a parameter `steps`; one without a default. ranges, fixed: SPACE, as `tune` takes
-    it. origin: what errors name, the file or the function's module.
+    it. origin: what errors name, the file or the function's module. scheduled: it trains with the schedule of its config.
     """
 
     origin: str
@@ -62,6 +62,7 @@ class Facts:
     profile: dict[str, Any] = field(default_factory=dict)
     ranges: dict[str, list[float]] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
+    scheduled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data, for another process."""
@@ -298,6 +299,11 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
     direction = getattr(function, "direction", MINIMIZE)
     if direction not in (MINIMIZE, MAXIMIZE):
         raise InputError(f"{origin}: {name}.direction is {direction!r}; it takes {MINIMIZE!r} or {MAXIMIZE!r}")
+    scheduled = getattr(function, "scheduled", False)
+    if not isinstance(scheduled, bool):
+        raise InputError(
+            f"{origin}: {name}.scheduled is {scheduled!r}; it takes True, where it follows config.schedule"
+        )
     steps = attributes.get("STEPS")
     ranges, fixed = _space(attributes.get("SPACE"), origin)
     return Facts(
@@ -306,13 +312,15 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
         direction,
         *_steps(function, f"{origin}: {name}"),
         None if steps is None else parse_count(steps, f"{origin}: STEPS"),
-        _profile(attributes.get("PROFILE"), origin),
+        declared_profile(attributes.get("PROFILE"), origin),
         ranges,
         fixed,
+        scheduled,
     )
 
 
-def _profile(given: object, origin: str) -> dict[str, Any]:
+def declared_profile(given: object, origin: str) -> dict[str, Any]:
+    """The fields of a file's PROFILE, a dict or a TaskProfile. InputError that names the file."""
     if isinstance(given, TaskProfile):
         given = given.to_dict()
     if not isinstance(given, Mapping | None):

@@ -200,7 +200,7 @@ def test_plain_dicts():
     assert roles(given) == {
         "b1": "bias",
         "blocks/0/wk": "attention",
-        "blocks/0/wo": "matrix",
+        "blocks/0/wo": "attention",
         "blocks/0/wq": "attention",
         "w1": "matrix",
     }
