@@ -149,7 +149,7 @@ def test_what_no_gradient_before_the_step_can_do_is_refused(run, framework: str)
     [
         ("optax", "muon", "no code for optax: optax.contrib.muon corrects the bias of its average"),
         ("optax", "schedule_free_adamw", "evaluates at other weights than it trains"),
-        ("keras", "muon", "no code for keras: keras.optimizers.Muon takes other steps"),
+        ("keras", "muon", "no code for keras: keras.optimizers.Muon scales matrices in another way"),
         ("keras", "lamb", "keras.optimizers.Lamb decays weights outside of its trust ratio"),
     ],
 )

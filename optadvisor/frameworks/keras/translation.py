@@ -11,7 +11,7 @@ from optadvisor.kernels.rules.record import Value
 
 OURS = "our rule on Keras variables"
 _THEIRS = {
-    "muon": "keras.optimizers.Muon takes other steps for what is no matrix, so it is another rule",
+    "muon": "keras.optimizers.Muon scales matrices in another way, and its Adam has the epsilon hat, so it is another rule",
     "lamb": "keras.optimizers.Lamb decays weights outside of its trust ratio, so with weight_decay it is another rule",
     "nag": "nag in convention 'paper' takes its gradient at the look-ahead point, and Keras gives the gradient",
 }

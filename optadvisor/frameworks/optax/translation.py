@@ -49,7 +49,7 @@ def _as_pytorch(rule: str, h: dict[str, Any], lr: Any) -> tuple[optax.GradientTr
     if rule == "rmsprop" and not h["centered"]:
         parts = [optax.scale_by_rms(h["alpha"], h["eps"], eps_in_sqrt=False)]
         parts += [optax.trace(h["momentum"])] if h["momentum"] else []
-        how = "scale_by_rms(eps_in_sqrt=False), trace, scale_by_learning_rate"
+        how = f"scale_by_rms(eps_in_sqrt=False){', trace' if h['momentum'] else ''}, scale_by_learning_rate"
         return _l2(h["weight_decay"], optax.chain(*parts, optax.scale_by_learning_rate(lr)), how)
     if rule == "lion":
         return optax.lion(lr, *h["betas"], weight_decay=h["weight_decay"]), "lion"
