@@ -26,7 +26,9 @@ def test_the_gradient_is_the_training_s():
     np.testing.assert_allclose(weights, run.theta, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn-bn", "gan-ring", "cartpole-actor-critic", "drifting-minimum"])
+@pytest.mark.parametrize(
+    "name", ["digits-mlp", "digits-cnn-bn", "gan-ring", "cartpole-actor-critic", "drifting-minimum"]
+)
 def test_a_number_is_always_the_same_mini_batch(name: str):
     subject = BuiltinSubject(get(name))
     weights = subject.start()
@@ -63,7 +65,9 @@ def test_a_range_test_s_training_is_the_study_s():
 def test_blocks_are_the_layout():
     task = get("clicks-dlrm")
     subject = BuiltinSubject(task)
-    assert [(b.role, b.size) for b in subject.blocks] == list(zip(task.problem.layout._fields, task.problem.layout, strict=True))
+    assert [(b.role, b.size) for b in subject.blocks] == list(
+        zip(task.problem.layout._fields, task.problem.layout, strict=True)
+    )
     assert subject.batch_size == task.profile.batch_size
     assert [block.role for block in BuiltinSubject(get("quadratic")).blocks] == ["dense"]
 

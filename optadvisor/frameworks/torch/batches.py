@@ -32,6 +32,13 @@ def examples(batch: Any) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def distinct(ids: Tensor) -> float:
+    """Different ids in a row, on average. ids: examples x ids."""
+    ordered = ids.sort(dim=1).values
+    changes = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1)
+    return 1.0 + float(changes.double().mean())
+
+
 def size(batches: Any, batch: Any) -> tuple[int | None, str]:
     """Examples a step, and where that is said."""
     sampler = getattr(batches, "batch_sampler", None)

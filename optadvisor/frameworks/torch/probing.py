@@ -14,9 +14,12 @@ from torch import nn
 
 from optadvisor.config import OptimizerConfig
 from optadvisor.frameworks.parameters import Parameter
+from optadvisor.frameworks.torch import batches as data
+from optadvisor.frameworks.torch.keeping import unmoved_randomness
 from optadvisor.frameworks.torch.losses import loss_of
 from optadvisor.frameworks.torch.reading import parameters, unwrap
 from optadvisor.frameworks.torch.subject import Subject, many
+from optadvisor.frameworks.torch.watching import tensors
 from optadvisor.kernels.errors import InputError
 from optadvisor.probing import ranging
 from optadvisor.probing.subject import Block, Sparse, Weights
@@ -52,9 +55,9 @@ class TorchSubject:
         with self._randomness():
             self._pool = self._drawn()
         self.distinct: int | None = len(self._pool)
-        self.batch_size = _batch_size(given.batches, self._pool[0])
-        samples = _length(getattr(given.batches, "dataset", None))
-        self.read: Mapping[str, tuple[Any, str]] = {"samples": (samples, "length of the data set")} if samples else {}
+        self.batch_size = data.size(given.batches, self._pool[0])[0]
+        samples, how = data.samples(given.batches)
+        self.read: Mapping[str, tuple[Any, str]] = {"samples": (samples, how)} if samples else {}
         self._initial = self._flat()
         self._start_buffers = self._buffers()
 
@@ -114,10 +117,10 @@ class TorchSubject:
         not look up."""
         batch = self._pool[0]
         inputs = batch[:-1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
-        examples = _examples(batch)
+        examples = data.examples(batch)
         if not examples:
             return None
-        dense = [part for part in _tensors(inputs) if part.is_floating_point() and part.shape[:1] == (examples,)]
+        dense = [part for part in tensors(inputs) if part.is_floating_point() and part.shape[:1] == (examples,)]
         tables, touched = self._looked_up(examples)
         zero = sum(int((part == 0).sum()) for part in dense) / examples + sum(tables) - sum(touched)
         total = sum(part.numel() for part in dense) / examples + sum(tables)
@@ -138,7 +141,7 @@ class TorchSubject:
             if given and isinstance(given[0], torch.Tensor) and given[0].numel():
                 ids = given[0]
                 own = ids.reshape(examples, -1) if ids.shape[:1] == (examples,) else None
-                mean = ids.numel() / examples if own is None else _mean_distinct(own)
+                mean = ids.numel() / examples if own is None else data.distinct(own)
                 rows[module] = int(module.num_embeddings)
                 touched[module] = touched.get(module, 0.0) + mean
 
@@ -180,16 +183,11 @@ class TorchSubject:
     @contextlib.contextmanager
     def _randomness(self) -> Iterator[None]:
         """The generators of Python, NumPy and PyTorch begin at the seed inside, and are put back afterwards."""
-        python, numpy = random.getstate(), np.random.get_state()  # what a person's loader may use
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-            try:
-                random.seed(self._seed)
-                np.random.seed(self._seed % 2**32)
-                torch.manual_seed(self._seed % 2**63)
-                yield
-            finally:
-                random.setstate(python)
-                np.random.set_state(numpy)
+        with unmoved_randomness():  # a person's loader may use any of them
+            random.seed(self._seed)
+            np.random.seed(self._seed % 2**32)
+            torch.manual_seed(self._seed % 2**63)
+            yield
 
     def _drawn(self) -> list[Any]:
         pool: list[Any] = []
@@ -199,7 +197,7 @@ class TorchSubject:
             before = len(pool)
             for batch in itertools.islice(self._given, self._wanted - len(pool)):
                 pool.append(batch)
-                size += sum(part.numel() * part.element_size() for part in _tensors(batch))
+                size += sum(part.numel() * part.element_size() for part in tensors(batch))
                 if size > POOL and len(pool) >= FEWEST:
                     return pool
             if len(pool) == before:
@@ -241,34 +239,3 @@ def _array(tensor: torch.Tensor) -> Weights:
     dense = tensor.to_dense() if tensor.is_sparse else tensor
     found: Weights = dense.detach().to("cpu", torch.float32).reshape(-1).numpy()
     return found
-
-
-def _tensors(batch: Any) -> list[torch.Tensor]:
-    """Every tensor in a batch, however it is nested."""
-    if isinstance(batch, torch.Tensor):
-        return [batch]
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]
-
-
-def _examples(batch: Any) -> int | None:
-    """The length that all tensors of a batch share; None where they do not."""
-    sizes = {part.shape[0] for part in _tensors(batch) if part.ndim}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _batch_size(batches: Any, first: Any) -> int | None:
-    declared = getattr(batches, "batch_size", None)
-    return declared if isinstance(declared, int) and declared > 0 else _examples(first)
-
-
-def _length(data: Any) -> int | None:
-    try:
-        return len(data)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def _mean_distinct(ids: torch.Tensor) -> float:
-    ordered = ids.sort(dim=1).values
-    return float((ordered[:, 1:] != ordered[:, :-1]).sum(dim=1).double().mean()) + 1.0

@@ -217,9 +217,7 @@ def _nonzero(tensor: Tensor) -> int:
 
 
 def _distinct(ids: Tensor, examples: int) -> float:
-    """Distinct ids an example looks up in one call, on average."""
+    """Distinct ids that an example looks up in one call, on average."""
     if ids.shape[:1] != (examples,):
         return float(ids.numel() / examples)  # a bag: ids of all examples in one line
-    ordered = ids.reshape(examples, -1).sort(dim=1).values
-    changes = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1)
-    return 1.0 + float(changes.double().mean())
+    return data.distinct(ids.reshape(examples, -1))
