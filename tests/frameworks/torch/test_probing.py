@@ -310,6 +310,17 @@ def test_a_softmax_s_curvature_is_the_hessian_s():
     assert found.start.curvature.spread == pytest.approx(clear[-1] / clear[0], rel=0.05)
 
 
+def test_a_bias_in_front_of_batch_norm_has_no_curvature():
+    """What it adds is taken off again: there is rounding alone. (A net with ReLU bends: curvature depends on the reach.)"""
+    model = net()
+    model[2] = nn.GELU()
+    found = oa.probe(model, images(), nn.CrossEntropyLoss(), mini_batches=6, steps=10, range_test=False)
+    for point in (found.start, found.warm):
+        resolved = {block.block: block.resolved for block in point.curvature.blocks}
+        assert resolved.pop("0.bias") is False
+        assert all(resolved.values())
+
+
 def test_frozen_layers_are_left_out_and_a_wrapped_model_is_unwrapped():
     model = net()
     model[0].requires_grad_(False)
