@@ -57,9 +57,6 @@ class ActorCritic(nn.Sequential):
         super().__init__(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
 
 
-PROFILE = oa.TaskProfile(domain="rl", architecture="policy", parameters=4_610, batch_size=CARTS * MOVES, steps=STEPS)
-
-
 def roll(model, carts, draws):
     """Play MOVES moves of each cart: states, actions and the discounted returns of up to MOVES moves ahead."""
     states, actions, rewards, fallen = [], [], [], []
@@ -89,6 +86,12 @@ def loss_of(model, batch):
     entropy = softplus(odds) - odds * torch.sigmoid(odds)
     advantage = returns - values
     return (CRITIC * advantage.square() - likelihood * advantage.detach() - ENTROPY * entropy).mean()
+
+
+# A policy cannot be told from its layers, so it is said; parameters and batch are read.
+PROFILE = oa.torch.profile(
+    ActorCritic(), torch.zeros(CARTS * MOVES, 4), domain="rl", architecture="policy", steps=STEPS
+).profile
 
 
 def train(build, seed, steps, report=None):
@@ -131,13 +134,8 @@ objective.scheduled = True  # build_torch follows the schedule of a config
 def main():
     asked = common.arguments(trials=10, steps=STEPS)
     advice = oa.recommend(replace(PROFILE, steps=asked.steps))
-    result = oa.tune(
-        objective,
-        trials=asked.trials,
-        steps=asked.steps,
-        optimizers=[advised.optimizer for advised in advice],
-        pruner="median",
-    )
+    rules = [advised.optimizer for advised in advice]
+    result = oa.tune(objective, trials=asked.trials, steps=asked.steps, optimizers=rules, pruner="median")
     defaults = {
         "Adam(lr=1e-3)": common.plain(torch.optim.Adam, lr=1e-3),
         # Of A2C in Stable-Baselines3.

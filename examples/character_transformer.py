@@ -58,9 +58,10 @@ def loss_of(model, text):
     return cross_entropy(model(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())
 
 
-PROFILE = oa.TaskProfile(
-    domain="language", architecture="transformer", parameters=41_000, samples=370_000, batch_size=BATCH, steps=STEPS
-)
+# What the model and a mini-batch tell, and what they cannot: it orders the rules and gives each its first settings.
+PROFILE = oa.torch.profile(
+    Transformer(), TRAIN[: BATCH * (CONTEXT + 1)].view(BATCH, -1), loss_of, samples=len(TRAIN) // CONTEXT, steps=STEPS
+).profile
 
 
 def train(build, seed, steps, report=None, held=VALIDATION):
@@ -98,13 +99,8 @@ objective.scheduled = True  # build_torch follows the schedule of a config, so s
 def main():
     asked = common.arguments(trials=8, steps=STEPS)
     advice = oa.recommend(replace(PROFILE, steps=asked.steps))
-    result = oa.tune(
-        objective,
-        trials=asked.trials,
-        steps=asked.steps,
-        optimizers=[advised.optimizer for advised in advice],
-        pruner="median",
-    )
+    rules = [advised.optimizer for advised in advice]
+    result = oa.tune(objective, trials=asked.trials, steps=asked.steps, optimizers=rules, pruner="median")
     defaults = {"AdamW(lr=1e-3)": common.plain(torch.optim.AdamW, lr=1e-3)}
     common.compare(partial(train, held=TEST), defaults, advice, result, asked)
 

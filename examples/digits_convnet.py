@@ -33,9 +33,8 @@ def network():
     )  # fmt: skip
 
 
-PROFILE = oa.TaskProfile(
-    domain="vision", architecture="cnn", parameters=6_200, samples=1024, batch_size=BATCH, steps=STEPS
-)
+# What the model and a mini-batch tell, and what they cannot: it orders the rules and gives each its first settings.
+PROFILE = oa.torch.profile(network(), (X[:BATCH], Y[:BATCH]), cross_entropy, samples=TRAIN.stop, steps=STEPS).profile
 
 
 def train(build, seed, steps, report=None, held=VALIDATION):
@@ -78,13 +77,8 @@ objective.scheduled = True  # build_torch follows the schedule of a config, so s
 def main():
     asked = common.arguments(trials=10, steps=STEPS)
     advice = oa.recommend(replace(PROFILE, steps=asked.steps))
-    result = oa.tune(
-        objective,
-        trials=asked.trials,
-        steps=asked.steps,
-        optimizers=[advised.optimizer for advised in advice],
-        pruner="median",
-    )
+    rules = [advised.optimizer for advised in advice]
+    result = oa.tune(objective, trials=asked.trials, steps=asked.steps, optimizers=rules, pruner="median")
     defaults = {
         "AdamW(lr=1e-3)": common.plain(torch.optim.AdamW, lr=1e-3),
         "SGD(lr=0.01, momentum=0.9)": common.plain(torch.optim.SGD, lr=0.01, momentum=0.9),

@@ -52,9 +52,14 @@ class Recommender(nn.Module):
         return self.tower(torch.cat([*looked_up, features], 1)).squeeze(1)
 
 
-PROFILE = oa.TaskProfile(
-    domain="recsys", architecture="embedding-tower", parameters=102_000, samples=50_000, batch_size=BATCH, steps=STEPS
-)
+# What the model and a mini-batch tell, and what they cannot: it orders the rules and gives each its first settings.
+PROFILE = oa.torch.profile(
+    Recommender(),
+    (IDS[:BATCH], FEATURE[:BATCH], CLICKED[:BATCH]),
+    binary_cross_entropy_with_logits,
+    samples=TRAIN.stop,
+    steps=STEPS,
+).profile
 
 # What is searched; the rest has the rules' own ranges. Decay would reach into rows that a mini-batch does not touch.
 SPACE = {"embedding.weight_decay": 0.0}
@@ -123,13 +128,7 @@ def dense_adamw(model, total_steps):
 def main():
     asked = common.arguments(trials=10, steps=STEPS)
     advice = oa.recommend(replace(PROFILE, steps=asked.steps))
-    result = oa.tune(
-        objective,
-        trials=asked.trials,
-        steps=asked.steps,
-        optimizers=["hybrid"],
-        pruner="median",
-    )
+    result = oa.tune(objective, trials=asked.trials, steps=asked.steps, optimizers=["hybrid"], pruner="median")
     defaults = {
         "SparseAdam + Adam (lr=1e-3)": lambda model, total_steps: (Pair(model), None),
         "Adagrad(lr=0.01)": common.plain(torch.optim.Adagrad, lr=0.01),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from collections.abc import Mapping
@@ -121,3 +122,18 @@ class TaskProfile:
     def to_dict(self) -> dict[str, Any]:
         """Every field, unknown ones as None."""
         return asdict(self)
+
+
+def steps_of(epochs: Any, known: Mapping[str, Any]) -> tuple[int, str]:
+    """Updates in so many passes over the data, and how they were counted.
+
+    Errors: InputError where samples or batch size are unknown, and where steps are declared too.
+    """
+    count = parse_count(epochs, "epochs")
+    if known.get("steps"):
+        raise InputError(f"steps is {known['steps']:,} and epochs is {count:,}: give one of them")
+    missing = [name for name in ("samples", "batch_size") if not known.get(name)]
+    if missing:
+        raise InputError(f"epochs is {count:,}, which needs {' and '.join(missing)} too: give them, or give steps")
+    per_epoch = math.ceil(known["samples"] / known["batch_size"])
+    return count * per_epoch, f"{count:,} epochs of {per_epoch:,} steps"

@@ -163,3 +163,15 @@ def test_cartpole_moves_as_the_built_in_task():
         assert [cartpole.push(state, push, 0.5, 0.0) for state, push in zip(states, right, strict=True)] == list(fallen)
         np.testing.assert_allclose(carts.states, states, rtol=1e-12)
     assert fallen.any(), "nobody balances by chance for 40 moves"
+
+
+def test_the_page_has_a_place_for_every_example_and_is_filled_again():
+    module = function.loaded(f"{EXAMPLES}/all.py:filled")[2]
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
+    for name in ("machine", *module.EXAMPLES):
+        once = module.filled(page, name, "| new |")
+        assert once.count("| new |") == 1
+        assert module.filled(once, name, "| new |") == once
+        assert f"python examples/{name}.py" in page or name == "machine"
+    with pytest.raises(SystemExit, match="has 0 places"):
+        module.filled(page, "no_such", "| new |")

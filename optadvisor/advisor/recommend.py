@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from optadvisor.advisor import evidence, guide, lists, published, settings
 from optadvisor.advisor.guide import Decision
@@ -112,16 +112,27 @@ class Advice:
         }
 
 
-def recommend(profile: TaskProfile | None = None, top: int = TOP, knowledge: Knowledge | None = None) -> Advice:
+class Profiled(Protocol):
+    """What was read or measured of a task: it has a profile."""
+
+    @property
+    def profile(self) -> TaskProfile: ...
+
+
+def recommend(
+    profile: TaskProfile | Profiled | None = None, top: int = TOP, knowledge: Knowledge | None = None
+) -> Advice:
     """Rank optimizers for a task and say why.
 
-    profile: what is known; every field may be unknown. top: how many configs, in the order in which to try them; about
-    every third one is another learning rate of a leading optimizer. knowledge: what was learned from outcomes, by
-    default what the package ships and the person's own studies.
+    profile: what is known; every field may be unknown. What `torch.profile` and `probe` return has one and may be given.
+    top: how many configs, in the order in which to try them; about every third one is another learning rate of a leading
+    optimizer. knowledge: what was learned from outcomes, by default what the package ships and the person's own studies.
 
-    Errors: InputError where `top` is not a whole number of at least 1.
+    Errors: InputError where `top` is not a whole number of at least 1, and for what is no profile.
     """
-    profile = profile or TaskProfile()
+    profile = TaskProfile() if profile is None else getattr(profile, "profile", profile)
+    if not isinstance(profile, TaskProfile):
+        raise InputError(f"profile is {type(profile).__name__}; it takes a TaskProfile, or what has one as .profile")
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise InputError(f"top is {top!r}; it takes a whole number, at least 1")
     decision = guide.decide(profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +14,11 @@ from optadvisor.advisor.recommend import TOP
 from optadvisor.cli.options import Bytes, Count, Name, Share, output_format
 from optadvisor.cli.printing import Page, number, print_json
 from optadvisor.config import OptimizerConfig
-from optadvisor.profile import ARCHITECTURES, DOMAINS, GOALS, TaskProfile
+from optadvisor.profile import ARCHITECTURES, DOMAINS, GOALS, TaskProfile, steps_of
 from optadvisor.quantities import show_bytes
+
+if TYPE_CHECKING:
+    from optadvisor.frameworks.looking import Look
 
 
 @click.command(
@@ -29,6 +32,7 @@ from optadvisor.quantities import show_bytes
 @click.option("--samples", type=Count(), help="Training examples.")
 @click.option("--batch-size", type=Count(), help="Examples a step.")
 @click.option("--steps", type=Count(), help="Updates in the whole training.")
+@click.option("--epochs", type=Count(), help="Passes over the data, instead of --steps; needs samples and batch size.")
 @click.option("--trials", type=Count(), help="Full training runs you can afford; 1 is no tuning.")
 @click.option("--sparse-fraction", type=Share(), help="Share of zeros in the input features, 0.99 for 99% zeros.")
 @click.option("--convex/--non-convex", default=None, help="Whether the loss is convex in the parameters.")
@@ -41,28 +45,60 @@ from optadvisor.quantities import show_bytes
     help="Bytes for optimizer state alone (float32), for example 600M or 2Gi. A hard limit.",
 )
 @click.option("--profile", "profile_file", type=click.Path(), help="JSON file with these fields; options win over it.")
+@click.option(
+    "--torch",
+    "target",
+    metavar="FILE.py:FACTORY",
+    help="Read a PyTorch model: a function that returns model, (model, batch) or (model, batches, loss_fn). "
+    "What it cannot tell, options and the file's PROFILE say; they win over what is read.",
+)
 @click.option("--top", type=Count(), default=TOP, help=f"How many configs to name, best first.  [default: {TOP}]")
 @click.option("--explain", is_flag=True, help="Also print what moved each config to its place, term by term.")
 @output_format
-def command(profile_file: str | None, top: int, explain: bool, output: str, **given: Any) -> None:
+def command(
+    profile_file: str | None,
+    epochs: int | None,
+    target: str | None,
+    top: int,
+    explain: bool,
+    output: str,
+    **given: Any,
+) -> None:
     """Recommend an optimizer with settings, schedule and reasons.
 
     Say what you know; every option may be left out, and the answer names what would help most.
     """
     stored = TaskProfile.from_json(profile_file).to_dict() if profile_file else {}
     known = {name: value for name, value in given.items() if value is not None}
-    advice = recommend(TaskProfile(**{**stored, **known}), top)
-    if output == "json":
-        print_json(advice.to_dict())
+    look = None
+    if target:
+        look = _look(target, {**stored, **known, "epochs": epochs})
+        profile = look.profile
     else:
-        show(advice, explain)
+        told = {**stored, **known}
+        profile = TaskProfile(**told if epochs is None else {**told, "steps": steps_of(epochs, told)[0]})
+    advice = recommend(profile, top)
+    if output == "json":
+        print_json(advice.to_dict() if look is None else {**advice.to_dict(), "model": look.to_dict()})
+    else:
+        show(advice, explain, look, target or "")
 
 
-def show(advice: Advice, explain: bool = False) -> None:
-    """The advice as something a person wants to read."""
+def _look(target: str, declared: dict[str, Any]) -> Look:
+    """What a model in a file is; imports PyTorch."""
+    from optadvisor.frameworks import torch
+
+    return torch.profile(torch.load(target), **declared)
+
+
+def show(advice: Advice, explain: bool = False, look: Look | None = None, target: str = "") -> None:
+    """The advice as something a person wants to read. look: what was read from the model of `target`."""
     page, best = Page(), advice.best
     page.line(f"Start with {title(best)}   (confidence {best.confidence:.0%})", "bold green")
     page.line(f"For: {_profile(advice.profile)}", "dim")
+    if look is not None:
+        page.heading(f"Read from {target}")
+        page.rows(look.rows())
     page.heading("Settings")
     state = [] if best.memory_bytes is None else [("optimizer state", show_bytes(best.memory_bytes))]
     page.rows(settings(best.config) + _likely(best) + state)
@@ -98,7 +134,9 @@ def show(advice: Advice, explain: bool = False) -> None:
     page.rows(
         [
             (f"optadvisor explain {best.optimizer}", "what it does, and its settings one by one"),
-            ("optadvisor tune digits-mlp", "a real study on a built-in task; optadvisor tasks lists them"),
+            (f"optadvisor probe {target}", "measures the task: noise, sparsity, curvature, learning rates")
+            if target
+            else ("optadvisor tune digits-mlp", "a real study on a built-in task; optadvisor tasks lists them"),
         ]
     )
 

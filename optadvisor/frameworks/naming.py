@@ -8,6 +8,13 @@ from collections.abc import Iterable, Sequence
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 _NORM = {"normalization", "normalisation", "ln", "bn", "gn", "grn"}
+_NORM_KINDS = {
+    "batch": {"batch", "bn", "batchnorm"},
+    "rms": {"rms", "rmsnorm"},
+    "layer": {"layer", "ln", "layernorm"},
+    "group": {"group", "gn", "groupnorm"},
+    "instance": {"instance", "instancenorm"},
+}
 _NO_NORM = {"linear", "dense", "conv", "flow", "flows", "weight", "spectral"}  # WeightNormLinear is a Linear
 _ATTENTION = {"attention", "attn", "mha"}
 _RECURRENT = {"lstm", "gru", "rnn"}
@@ -29,6 +36,15 @@ def is_norm(name: str) -> bool:
     """Whether a layer of this name or class normalises: LayerNorm2d, T5LayerNorm, batch_normalization, ln_1."""
     found = words(name)
     return not _NO_NORM.intersection(found) and any(w.endswith("norm") or w in _NORM for w in found)
+
+
+def norm(name: str) -> str:
+    """Kind of the normalisation in a layer of this name or class: batch, layer, group, instance, rms or other."""
+    found = set(words(name))
+    for kind, known in _NORM_KINDS.items():
+        if found & known:
+            return kind
+    return "other"
 
 
 def is_attention(name: str) -> bool:

@@ -46,19 +46,30 @@ def parameters(model: Any) -> list[Parameter]:
         raise InputError(f"model is {type(model).__name__}; it takes a keras.Model or a keras.layers.Layer")
     if not model.built:
         raise InputError(f"{model.name} has no weights yet: call it on one batch, or begin it with keras.Input(shape)")
-    homes: dict[int, list[Any]] = {}
-    for chain in _chains(model):
-        for variable in chain[-1]._trainable_variables:
-            homes.setdefault(id(variable), chain)
-    variables = [variable for variable in model.weights if id(variable) in homes]
+    chains = homes(model)
+    variables = [variable for variable in model.weights if id(variable) in chains]
     names = distinct(variable.path for variable in variables)
     found = []
     for name, variable in zip(names, variables, strict=True):
         shape = tuple(int(n) for n in variable.shape)
-        role, why = _role(homes[id(variable)], variable.name, shape)
+        role, why = _role(chains[id(variable)], variable.name, shape)
         left = role in ("norm", "bias") or (role == "other" and naming.is_vector(shape))
         found.append(Parameter(name, shape, role, why, variable, bool(variable.trainable), not left))
     return found
+
+
+def homes(model: Any) -> dict[int, list[Any]]:
+    """id of a parameter -> the layers that it is in, the outermost first."""
+    found: dict[int, list[Any]] = {}
+    for chain in _chains(model):
+        for variable in chain[-1]._trainable_variables:
+            found.setdefault(id(variable), chain)
+    return found
+
+
+def is_norm(layer: Any) -> bool:
+    """Whether a layer is a normalisation: one of Keras', or a class of a person's that is called so."""
+    return isinstance(layer, _NORMS) or naming.is_norm(type(layer).__name__)
 
 
 def _chains(layer: Any, above: Sequence[Any] = ()) -> Iterator[list[Any]]:
@@ -76,7 +87,7 @@ def _role(chain: Sequence[Any], own: str, shape: tuple[int, ...]) -> tuple[str, 
     where = f"{own} of {kind}"
     if isinstance(layer, _layers.Embedding):
         return ("embedding", where)
-    if isinstance(layer, _NORMS) or naming.is_norm(kind):
+    if is_norm(layer):
         return ("norm", where)
     if naming.is_bias(own) or (naming.is_vector(shape) and own in ("b", "beta")):
         return ("bias", where)

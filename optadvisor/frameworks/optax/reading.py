@@ -115,7 +115,7 @@ def _role(
             return (role, where if holding in (kind, holder) else f"{where} in {holding}")
     if naming.projects(own, beside[0]) or (own in _WEIGHTS and naming.projects(holder, beside[1])):
         return ("attention", f"{where}, a projection of an attention")
-    if own in _WEIGHTS and len(shape) == 4 and (shape[0] == shape[1] <= 11 or shape[2] == shape[3] <= 11):
+    if own in _WEIGHTS and len(shape) == 4 and (shape[0] == shape[1] <= 32 or shape[2] == shape[3] <= 32):
         return ("convolution", f"{where}, {'x'.join(map(str, shape))}")
     if (len(shape) == 2 and not naming.is_whole(own)) or own == "kernel":
         return ("matrix", f"{where}, {len(shape)} dimensions")

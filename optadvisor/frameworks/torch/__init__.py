@@ -14,19 +14,36 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.groups import check_groups, param_groups
     from optadvisor.frameworks.torch.hybrid import Hybrid
     from optadvisor.frameworks.torch.monitor import Monitor
+    from optadvisor.frameworks.torch.optimizer import Optimizer
+    from optadvisor.frameworks.torch.profiling import profile
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
+    from optadvisor.frameworks.torch.subject import load
 
 _HOMES = {
     "Hybrid": "optadvisor.frameworks.torch.hybrid",
     "Monitor": "optadvisor.frameworks.torch.monitor",
+    "Optimizer": "optadvisor.frameworks.torch.optimizer",
     "ScheduleLR": "optadvisor.frameworks.torch.scheduling",
     "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
+    "load": "optadvisor.frameworks.torch.subject",
     "param_groups": "optadvisor.frameworks.torch.groups",
     "parameters": "optadvisor.frameworks.torch.reading",
+    "profile": "optadvisor.frameworks.torch.profiling",
 }
-__all__ = ["Hybrid", "Monitor", "ScheduleLR", "build_torch", "check_groups", "param_groups", "parameters"]
+__all__ = [
+    "Hybrid",
+    "Monitor",
+    "Optimizer",
+    "ScheduleLR",
+    "build_torch",
+    "check_groups",
+    "load",
+    "param_groups",
+    "parameters",
+    "profile",
+]
 
 
 def __getattr__(name: str) -> Any:

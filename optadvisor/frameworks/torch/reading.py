@@ -18,6 +18,7 @@ _NORMS = (
     nn.RMSNorm,
     nn.modules.batchnorm._NormBase,
 )
+_WEIGHING = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
 _COMPILED = "_orig_mod."
 
@@ -83,6 +84,11 @@ def parameters(model: nn.Module) -> list[Parameter]:
     return found
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation: one of PyTorch's, or a class of a person's that is called so."""
+    return isinstance(module, _NORMS) or (naming.is_norm(type(module).__name__) and not isinstance(module, _WEIGHING))
+
+
 def _check(name: str, tensor: nn.Parameter) -> None:
     if isinstance(tensor, nn.parameter.UninitializedParameter):
         raise InputError(f"{name} has no shape yet (a lazy module): run the model on one batch first")
@@ -92,15 +98,15 @@ def _check(name: str, tensor: nn.Parameter) -> None:
 
 def _role(modules: dict[str, nn.Module], name: str, tensor: nn.Parameter) -> tuple[str, str]:
     """Role and reason of one place where a tensor stands."""
-    path, own = _place(modules, name)
+    path, own = place(modules, name)
     module = modules[path]
     kind = type(module).__name__
     where = f"{own} of {kind}"
     small = naming.is_vector(tensor.shape)
-    weighs = isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd))
+    weighs = isinstance(module, _WEIGHING)
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return ("sparse embedding", f"{kind} with sparse=True") if module.sparse else ("embedding", kind)
-    if isinstance(module, _NORMS) or (naming.is_norm(kind) and small and not weighs):
+    if isinstance(module, _NORMS) or (is_norm(module) and small):
         return ("norm", where)
     if naming.is_bias(own) or (own == "b" and small):
         return ("bias", where)
@@ -130,7 +136,7 @@ def _role(modules: dict[str, nn.Module], name: str, tensor: nn.Parameter) -> tup
     return ("other", f"{where}, {tensor.ndim} dimensions")
 
 
-def _place(modules: dict[str, nn.Module], name: str) -> tuple[str, str]:
+def place(modules: dict[str, nn.Module], name: str) -> tuple[str, str]:
     """Path of the module that a parameter belongs to, and its name there.
 
     A parametrization (weight norm, spectral norm, LoRA) stands where the tensor stands that it makes, an entry of a

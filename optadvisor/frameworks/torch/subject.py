@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from optadvisor.kernels.errors import InputError
-from optadvisor.studies.tasks.function import explained, loaded
+from optadvisor.studies.tasks.function import declared_profile, explained, loaded
 
 _FORM = "it must return a torch.nn.Module, (model, batch) or (model, batches, loss_fn)"
 
@@ -53,9 +53,7 @@ def load(target: str) -> Subject:
         raise InputError(
             f"{path}: the loss_fn of {name}() is {type(loss_fn).__name__}; it takes a function or a criterion"
         )
-    declared = getattr(module, "PROFILE", None)
-    if not isinstance(declared, Mapping | None):
-        raise InputError(f"{path}: PROFILE is {declared!r}; it takes a dict, such as {{'domain': 'vision'}}")
+    declared = declared_profile(getattr(module, "PROFILE", None), str(path))
     return Subject(f"{path}:{name}", model, many(data), loss_fn, declared)
 
 

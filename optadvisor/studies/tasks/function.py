@@ -312,14 +312,15 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
         direction,
         *_steps(function, f"{origin}: {name}"),
         None if steps is None else parse_count(steps, f"{origin}: STEPS"),
-        _profile(attributes.get("PROFILE"), origin),
+        declared_profile(attributes.get("PROFILE"), origin),
         ranges,
         fixed,
         scheduled,
     )
 
 
-def _profile(given: object, origin: str) -> dict[str, Any]:
+def declared_profile(given: object, origin: str) -> dict[str, Any]:
+    """The fields of a file's PROFILE, a dict or a TaskProfile. InputError that names the file."""
     if isinstance(given, TaskProfile):
         given = given.to_dict()
     if not isinstance(given, Mapping | None):
