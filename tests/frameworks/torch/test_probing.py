@@ -94,7 +94,7 @@ def test_everything_is_as_it_was():
     assert found.warm.loss < found.start.loss
 
 
-@pytest.mark.parametrize("call", [1, 5, 40, 90])
+@pytest.mark.parametrize("call", [2, 5, 40, 90])
 def test_everything_is_as_it_was_when_something_raises(call: int):
     model = prepared()
     before, calls = state(model), 0
@@ -276,6 +276,44 @@ def test_a_loader_that_shuffles_is_read_again_and_one_that_does_not_is_not():
     found = oa.probe(net(), images(64, 16, shuffle=False), nn.CrossEntropyLoss(), steps=2, range_test=False)
     assert found.mini_batches == 4
     assert (found.profile.samples, found.profile.batch_size) == (64, 16)
+
+
+def test_a_loader_s_own_generator_is_where_it_was():
+    loader = images()
+    loader.generator = loader.sampler.generator = torch.Generator().manual_seed(7)
+    before = loader.generator.get_state()
+    one = oa.probe(net(), loader, nn.CrossEntropyLoss(), mini_batches=4, steps=2, range_test=False)
+    assert torch.equal(before, loader.generator.get_state())
+    other = oa.probe(net(), loader, nn.CrossEntropyLoss(), mini_batches=4, steps=2, range_test=False)
+    assert one.start == other.start
+
+
+def test_what_a_look_at_the_model_tells_is_in_the_profile():
+    found = oa.probe(net(), images(), nn.CrossEntropyLoss(), mini_batches=4, steps=2, range_test=False)
+    assert (found.profile.domain, found.profile.architecture) == ("vision", "cnn")
+    assert found.zeros is None
+    told = oa.probe(
+        net(),
+        images(),
+        nn.CrossEntropyLoss(),
+        profile={"architecture": "mlp"},
+        mini_batches=4,
+        steps=2,
+        range_test=False,
+    )
+    assert told.profile.architecture == "mlp"
+
+
+def test_an_attribute_that_a_model_counts_up_is_put_back():
+    model = net()
+    model.calls = 0
+
+    def counts(model: Any, batch: Any) -> Any:
+        model.calls += 1
+        return functional.cross_entropy(model(batch[0]), batch[1])
+
+    oa.probe(model, images(), counts, mini_batches=4, steps=2, range_test=False)
+    assert model.calls == 0
 
 
 def test_large_mini_batches_are_not_all_kept(monkeypatch: pytest.MonkeyPatch):
