@@ -19,11 +19,16 @@ def first(batches: Any) -> Any:
     given = many(batches)
     if given is None:
         return None
+    with unmoved_randomness(*generators(batches)):
+        return next(iter(given), None)
+
+
+def generators(batches: Any) -> list[torch.Generator]:
+    """The generators of a loader's own, which reading it moves."""
     sampler = getattr(batches, "batch_sampler", None)
     holders = (batches, getattr(batches, "sampler", None), sampler, getattr(sampler, "sampler", None))
-    generators = {id(g): g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)}
-    with unmoved_randomness(*generators.values()):
-        return next(iter(given), None)
+    found = {id(g): g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)}
+    return list(found.values())
 
 
 def examples(batch: Any) -> int | None:

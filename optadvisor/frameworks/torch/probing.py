@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 from torch import nn
 
 from optadvisor.config import OptimizerConfig
+from optadvisor.frameworks.looking import DECLARED
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch import batches as data
-from optadvisor.frameworks.torch.keeping import unmoved_randomness
+from optadvisor.frameworks.torch.keeping import unmoved_randomness, untouched
 from optadvisor.frameworks.torch.losses import loss_of
+from optadvisor.frameworks.torch.profiling import profile
 from optadvisor.frameworks.torch.reading import parameters, unwrap
 from optadvisor.frameworks.torch.subject import Subject, many
 from optadvisor.frameworks.torch.watching import tensors
@@ -49,15 +52,21 @@ class TorchSubject:
         self._loss_fn: Callable[..., Any] = given.loss_fn
         self._model = unwrap(given.model)
         trainable = [p for p in parameters(given.model) if p.trainable]
+        if not trainable:
+            raise InputError(f"{given.name} has no parameters to train: unfreeze some")
         self._tensors: list[nn.Parameter] = [_plain(p) for p in trainable]
         self.blocks = [Block(p.name, p.role, p.shape) for p in trainable]
         self._given, self._wanted = given.batches, wanted
-        with self._randomness():
+        with unmoved_randomness(*data.generators(given.batches)):
+            self._seeded()
             self._pool = self._drawn()
         self.distinct: int | None = len(self._pool)
-        self.batch_size = data.size(given.batches, self._pool[0])[0]
-        samples, how = data.samples(given.batches)
-        self.read: Mapping[str, tuple[Any, str]] = {"samples": (samples, how)} if samples else {}
+        self.batch_size, _ = data.size(given.batches, self._pool[0])
+        known = {name: value for name, value in declared.to_dict().items() if value is not None}
+        looked = profile(replace(given, declared=known))
+        self.read: Mapping[str, tuple[Any, str]] = {
+            name: (getattr(looked.profile, name), why) for name, why in looked.reasons.items() if why != DECLARED
+        }
         self._initial = self._flat()
         self._start_buffers = self._buffers()
 
@@ -65,12 +74,12 @@ class TorchSubject:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Weights, buffers, training or evaluation mode, .grad and all generators are afterwards as they were."""
+        """Weights, .grad, buffers, modes and attributes of modules, and all generators are afterwards as they were."""
         kept = [tensor.detach().clone() for tensor in self._tensors]
         grads = [(tensor.grad, None if tensor.grad is None else tensor.grad.clone()) for tensor in self._tensors]
-        buffers, modes = self._buffers(), [(module, module.training) for module in self._model.modules()]
-        with self._randomness():
+        with untouched(self._model):
             try:
+                self._seeded()
                 self._model.train()
                 yield
             finally:
@@ -80,9 +89,6 @@ class TorchSubject:
                         tensor.grad = grad
                         if grad is not None and was is not None:
                             grad.copy_(was)
-                self._put(buffers)
-                for module, mode in modes:
-                    module.training = mode
 
     def start(self) -> Weights:
         self._put(self._start_buffers)
@@ -99,7 +105,8 @@ class TorchSubject:
         self._place(weights)
         torch.manual_seed((self._seed * 2**20 + number) % 2**63)
         with torch.enable_grad():
-            loss = loss_of(self._loss_fn, self._model, self._pool[number % len(self._pool)])
+            batch = data.moved(self._pool[number % len(self._pool)], self._tensors[0].device)
+            loss = loss_of(self._loss_fn, self._model, batch)
             if not loss.requires_grad:
                 raise InputError(f"{self.name}: the loss does not depend on the parameters: return it without detach()")
             found = torch.autograd.grad(loss, self._tensors, allow_unused=True)
@@ -113,47 +120,11 @@ class TorchSubject:
         return ranging.by_gradients(self, config, steps)
 
     def zeros(self) -> Sparse | None:
-        """Of the first mini-batch: numbers among the inputs that are 0, and rows of embedding tables that an example does
-        not look up."""
-        batch = self._pool[0]
-        inputs = batch[:-1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
-        examples = data.examples(batch)
-        if not examples:
-            return None
-        dense = [part for part in tensors(inputs) if part.is_floating_point() and part.shape[:1] == (examples,)]
-        tables, touched = self._looked_up(examples)
-        zero = sum(int((part == 0).sum()) for part in dense) / examples + sum(tables) - sum(touched)
-        total = sum(part.numel() for part in dense) / examples + sum(tables)
-        if not total:
-            return None
-        how = [f"{sum(tables):,} rows of embedding tables"] if tables else []
-        how += [f"{round(total - sum(tables)):,} numbers"] if dense else []
-        return Sparse(zero / total, f"zeros among the inputs of an example: {' and '.join(how)}")
+        """Of the first mini-batch, where its inputs are features, as a look at the model has it."""
+        value, why = self.read.get("sparse_fraction", (None, ""))
+        return None if value is None else Sparse(value, why)
 
     # How --------------------------------------------------------------------------------------------------------------
-
-    def _looked_up(self, examples: int) -> tuple[list[int], list[float]]:
-        """Rows of every embedding table that the first mini-batch uses, and how many of them an example looks up."""
-        rows: dict[nn.Module, int] = {}
-        touched: dict[nn.Module, float] = {}
-
-        def see(module: nn.Module, given: tuple[Any, ...]) -> None:
-            if given and isinstance(given[0], torch.Tensor) and given[0].numel():
-                ids = given[0]
-                own = ids.reshape(examples, -1) if ids.shape[:1] == (examples,) else None
-                mean = ids.numel() / examples if own is None else data.distinct(own)
-                rows[module] = int(module.num_embeddings)
-                touched[module] = touched.get(module, 0.0) + mean
-
-        found = [m for m in self._model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
-        hooks = [module.register_forward_pre_hook(see) for module in found]
-        try:
-            if found:
-                self.gradient(self._initial, 0)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return list(rows.values()), [min(touched[module], float(rows[module])) for module in rows]
 
     def _flat(self) -> Weights:
         return np.concatenate([_array(tensor.detach()) for tensor in self._tensors] or [np.zeros(0, np.float32)])
@@ -180,14 +151,10 @@ class TorchSubject:
                 module._buffers[name] = buffer
                 buffer.copy_(value)
 
-    @contextlib.contextmanager
-    def _randomness(self) -> Iterator[None]:
-        """The generators of Python, NumPy and PyTorch begin at the seed inside, and are put back afterwards."""
-        with unmoved_randomness():  # a person's loader may use any of them
-            random.seed(self._seed)
-            np.random.seed(self._seed % 2**32)
-            torch.manual_seed(self._seed % 2**63)
-            yield
+    def _seeded(self) -> None:
+        random.seed(self._seed)
+        np.random.seed(self._seed % 2**32)
+        torch.manual_seed(self._seed % 2**63)
 
     def _drawn(self) -> list[Any]:
         pool: list[Any] = []
