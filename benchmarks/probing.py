@@ -6,6 +6,7 @@ Every family's default first, then variants (156 tasks by default, those of the 
 are hidden from the probe. Range tests are left out: they feed no field.
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import sys
@@ -13,9 +14,9 @@ import time
 from collections import Counter
 
 from optadvisor.probing import BuiltinSubject, Probe, measure
+from optadvisor.profile import TaskProfile
 from optadvisor.studies.outcomes import chosen
 from optadvisor.studies.tasks.builtin import BuiltinTask
-from optadvisor.profile import TaskProfile
 
 HIDDEN = ("convex", "unstable", "ill_conditioned", "sparse_fraction")
 
@@ -47,9 +48,14 @@ def main() -> None:
         for true in (True, False, None):
             row = [counts[field][true, said] for said in (True, False, None)]
             if sum(row):
-                print(f"| {field} | {str(true).lower() if true is not None else 'nothing'} | {' | '.join(map(str, row))} |")
+                print(
+                    f"| {field} | {str(true).lower() if true is not None else 'nothing'} | {' | '.join(map(str, row))} |"
+                )
     both = counts["sparse_fraction"]
-    print(f"\nsparse_fraction: found on {both[True, True]} of {both[True, True] + both[True, False]} tasks that say one, ", end="")
+    print(
+        f"\nsparse_fraction: found on {both[True, True]} of {both[True, True] + both[True, False]} tasks that say one, ",
+        end="",
+    )
     print(f"off by {worst:.3f} at most; on {both[False, True]} of those that say none.")
     print(f"{len(tasks)} tasks, {time.perf_counter() - began:.0f} s. Wrong:\n" + "\n".join(wrong))
 

@@ -17,6 +17,8 @@ from optadvisor.kernels.rules.record import Value
 from optadvisor.kernels.schedules import Schedule
 
 if TYPE_CHECKING:
+    import keras
+    import optax
     import torch
 
     from optadvisor.frameworks.torch.groups import ParamGroups
@@ -252,6 +254,39 @@ class OptimizerConfig:
         from optadvisor.frameworks.torch import building
 
         return building.build_torch(self, model, total_steps, roles, kernels)
+
+    def build_optax(
+        self, params: Any, total_steps: int | None = None, roles: Mapping[str, str] | None = None
+    ) -> optax.GradientTransformation:
+        """The optax transformation of this config for a pytree of JAX parameters, its schedule included.
+
+        See `optadvisor.frameworks.optax.building.build_optax`.
+        """
+        from optadvisor.frameworks.optax import building
+
+        return building.build_optax(self, params, total_steps, roles)
+
+    def build_keras(
+        self, model: Any = None, total_steps: int | None = None, roles: Mapping[str, str] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """The Keras optimizer of this config, its schedule included.
+
+        See `optadvisor.frameworks.keras.building.build_keras`.
+        """
+        from optadvisor.frameworks.keras import building
+
+        return building.build_keras(self, model, total_steps, roles)
+
+    def to_training_arguments(
+        self, total_steps: int | None = None, model: torch.nn.Module | None = None
+    ) -> dict[str, Any]:
+        """Keyword arguments for Hugging Face's TrainingArguments with which its Trainer trains as this config says.
+
+        See `optadvisor.frameworks.transformers.to_training_arguments`.
+        """
+        from optadvisor.frameworks import transformers
+
+        return transformers.to_training_arguments(self, total_steps, model)
 
 
 def no_decay(optimizer: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Optimizer:
     instead of down. max_norm: clip the gradients of a step to this global norm, g*min(1, max_norm/(norm + 1e-6)).
     ema_decay: keep a moving average of the weights, `averages()`. device: "cpu" or "cuda", to be refused where the
     arrays lie elsewhere. stream: the CUDA stream to work on, of torch, CuPy or numba or its handle; by default the one
-    that the arrays export, else CUDA's default stream. threads: of the CPU, for groups of 2.6e5 elements and more; the
+    that the arrays export, else CUDA's default stream. threads: of the CPU, for groups of 2.1e6 elements and more; the
     values do not depend on it.
 
     On a GPU, nothing waits for the device but the check of "raise" and "skip" (one read of 8 bytes a step), `grad_norm`,

@@ -14,8 +14,9 @@ import numpy as np
 from optadvisor.kernels import loops
 from optadvisor.kernels.arrays import Array
 
-# Elements of a share. Handing one to a thread takes a few us, AdamW's step of so many about 30.
-LEAST = 1 << 17
+# Elements of a share, and shares from which on there is more than one thread. AdamW with both cores taken by other work:
+# 3e6 elements 1.3 ms on two threads and 1.8 on one at best, but 1e6 0.9 ms and 0.7, waiting for each other included.
+LEAST, FROM = 1 << 19, 4
 PER_THREAD = 4  # shares: where another program has a core, the threads on the others take what it leaves
 
 Kernel = Callable[[Array, Array, Array, int], int]
@@ -24,7 +25,8 @@ Kernel = Callable[[Array, Array, Array, int], int]
 def shared(kernel: Kernel, table: Array, itemsize: int, threads: int) -> Kernel:
     """The table kernel of a form without a stage, for this table, on several threads if it is large enough for them."""
     shares = min(PER_THREAD * threads, int(table[:, loops.SIZE].sum()) // LEAST)
-    return kernel if threads < 2 or shares < 2 else Shared(kernel, table, itemsize, min(threads, shares), shares)
+    few = threads < 2 or shares < FROM
+    return kernel if few else Shared(kernel, table, itemsize, min(threads, shares), shares)
 
 
 class Shared:

@@ -47,31 +47,46 @@ def noise(gram: Floats, batch: int | None) -> Noise:
         |G|^2 = (n B |G_big|^2 - B |G_small|^2) / (n B - B),  tr(Sigma) = (|G_small|^2 - |G_big|^2) / (1/B - 1/(n B))
 
     Both are unbiased for independent mini-batches; the first is the mean of G_i . G_j over all i != j, and may be
-    negative. Its standard error is the jackknife's. The quotient of the two is not unbiased, hence the interval.
+    negative. The interval is Fieller's (1954) for a quotient, with the jackknife's variances and covariance.
     """
     n, size = len(gram), batch or EXAMPLES
-    small, big = float(np.trace(gram)) / n, float(gram.sum()) / n**2
-    norm2 = (n * big - small) / (n - 1)
-    trace = max((small - big) * size * n / (n - 1), 0.0)
-    # Leave mini-batch i out: the pairs without it.
-    pairs = gram.sum() - np.trace(gram)
-    without = (pairs - 2 * (gram.sum(axis=1) - np.diag(gram))) / ((n - 1) * (n - 2))
-    error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-    most, least = norm2 + Z80 * error, norm2 - Z80 * error
+    squares, sums = np.diag(gram), gram.sum(axis=1)
+    pairs = float(sums.sum() - squares.sum())
+    norm2, small = pairs / (n * (n - 1)), float(squares.mean())
+    trace = max(small - norm2, 0.0) * size  # below 0 by rounding alone
+    # Without mini-batch i.
+    norms = (pairs - 2 * (sums - squares)) / ((n - 1) * (n - 2))
+    traces = ((squares.sum() - squares) / (n - 1) - norms) * size
+    variances = np.cov(traces, norms) * (n - 1) ** 2 / n
+    low, high = _quotient(trace, norm2, Z80**2 * variances)
     return Noise(
         norm2,
         trace,
-        trace / norm2 if least > 0 else None,
-        trace / most if most > 0 else None,
-        trace / least if least > 0 else None,
+        None if high is None else trace / norm2,
+        low,
+        high,
         "examples" if batch else "mini-batches",
     )
 
 
+def _quotient(over: float, under: float, spread: Floats) -> tuple[float | None, float | None]:
+    """Fieller's interval of over / under, both positive; spread: their covariance times the square of a normal deviate.
+
+    Without an upper end where `under` is not told from 0, then with a lower end from the largest that it may be.
+    """
+    square, middle, rest = under**2 - spread[1, 1], over * under - spread[0, 1], over**2 - spread[0, 0]
+    if under <= 0 or square <= 0:
+        most = under + math.sqrt(spread[1, 1])
+        return (max(over - math.sqrt(spread[0, 0]), 0.0) / most if most > 0 else None), None
+    half = math.sqrt(max(middle**2 - square * rest, 0.0))
+    return max((middle - half) / square, 0.0), (middle + half) / square
+
+
 def agreement(gram: Floats) -> float | None:
-    """Mean cosine of successive mini-batch gradients, G_i . G_(i+1) / (|G_i| |G_(i+1)|); None where one is 0."""
+    """Mean cosine of successive mini-batch gradients, G_i . G_(i+1) / (|G_i| |G_(i+1)|); None of one alone, and
+    where one is 0."""
     norms = np.sqrt(np.diag(gram))
-    if not (norms > 0).all():
+    if len(norms) < 2 or not (norms > 0).all():
         return None
     return float((np.diagonal(gram, 1) / (norms[1:] * norms[:-1])).mean())
 

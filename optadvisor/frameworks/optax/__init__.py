@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from optadvisor.frameworks.optional import lazily
 
 if TYPE_CHECKING:
+    from optadvisor.frameworks.optax.building import build_optax
     from optadvisor.frameworks.optax.profiling import profile
     from optadvisor.frameworks.optax.reading import parameters
 
 _HOMES = {
+    "build_optax": "optadvisor.frameworks.optax.building",
     "parameters": "optadvisor.frameworks.optax.reading",
     "profile": "optadvisor.frameworks.optax.profiling",
 }
-__all__ = ["parameters", "profile"]
+__all__ = ["build_optax", "parameters", "profile"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.groups import check_groups, param_groups
     from optadvisor.frameworks.torch.hybrid import Hybrid
     from optadvisor.frameworks.torch.monitor import Monitor
+    from optadvisor.frameworks.torch.optimizer import Optimizer
     from optadvisor.frameworks.torch.profiling import profile
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Hybrid": "optadvisor.frameworks.torch.hybrid",
     "Monitor": "optadvisor.frameworks.torch.monitor",
+    "Optimizer": "optadvisor.frameworks.torch.optimizer",
     "ScheduleLR": "optadvisor.frameworks.torch.scheduling",
     "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
@@ -33,6 +35,7 @@ _HOMES = {
 __all__ = [
     "Hybrid",
     "Monitor",
+    "Optimizer",
     "ScheduleLR",
     "build_torch",
     "check_groups",

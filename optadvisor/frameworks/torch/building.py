@@ -112,13 +112,16 @@ def _no_sparse(parameter: Parameter, what: str) -> InputError:
 
 def _of_torch(parts: Sequence[_Part]) -> torch.optim.Optimizer:
     """One optimizer of torch.optim, or a Hybrid of several."""
-    by_class: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    by_class: dict[Any, list[_Part]] = {}
     for part in parts:
-        by_class.setdefault((part.chosen.name, part.fused), []).append(part.group)
-    made = [
-        getattr(torch.optim, name)(groups, lr=groups[0]["lr"], **({"fused": True} if fused else {}))
-        for (name, fused), groups in by_class.items()
-    ]
+        # Adagrad reads where its sum starts from its own arguments, not from the groups.
+        start = part.chosen.keywords.get("initial_accumulator_value")
+        by_class.setdefault((part.chosen.name, part.fused, start), []).append(part)
+    made = []
+    for first, *others in by_class.values():
+        fused = {"fused": True} if first.fused else {}
+        groups = [part.group for part in (first, *others)]
+        made.append(getattr(torch.optim, first.chosen.name)(groups, **first.chosen.keywords, **fused))
     return made[0] if len(made) == 1 else Hybrid(made)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from optadvisor.frameworks.torch import twins
-from optadvisor.frameworks.torch.settings import plain
+from optadvisor.frameworks.torch.twins import plain
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError
 
@@ -45,9 +45,9 @@ def check_loaded(state: Mapping[str, Any], own: Sequence[dict[str, Any]]) -> lis
 
 
 def _check_state(found: Mapping[str, Any], p: Tensor, needed: Sequence[str], where: str) -> None:
-    arrays = {name: value for name, value in found.items() if isinstance(value, Tensor) and value.dim() == p.dim()}
-    if all(found.get(name) is None for name in needed):
-        return  # no step yet, or a rule without states
+    arrays = {name: value for name, value in found.items() if isinstance(value, Tensor) and name != "step"}
+    if not arrays:
+        return  # no step yet
     for name in needed:
         if name not in arrays:
             raise InputError(f"{where} has no state {name!r}, found {sorted(found)}: it is of another rule or setting")

@@ -10,13 +10,15 @@ import torch
 from optadvisor.kernels.cuda.arrays import BFLOAT16, DeviceArray
 from optadvisor.kernels.errors import InputError
 
-_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-_HALVES = {torch.float16: np.dtype(np.float16), torch.bfloat16: BFLOAT16}
+_DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+HALVES: dict[torch.dtype, np.dtype[Any]] = {torch.float16: np.dtype(np.float16), torch.bfloat16: BFLOAT16}
+_ON_GPU = {**_DTYPES, **HALVES, torch.int64: np.dtype(np.int64)}
 _DEVICES = ("cpu", "cuda")
 
 
 def on_gpu(tensor: torch.Tensor) -> bool:
-    return tensor.is_cuda
+    found: bool = tensor.is_cuda
+    return found
 
 
 def check(tensor: torch.Tensor, name: str) -> None:
@@ -30,12 +32,12 @@ def check(tensor: torch.Tensor, name: str) -> None:
         raise InputError(f"{name} is on {tensor.device}; the kernels run on {' and '.join(_DEVICES)}")
     if tensor.is_complex():
         raise InputError(f"{name} is {kind}; parameters are real: make it torch.view_as_real(...) of the tensor")
-    if tensor.dtype in _HALVES and not on_gpu(tensor):
+    if tensor.dtype in HALVES and not on_gpu(tensor):
         raise InputError(
             f"{name} is {kind}, which the kernels have only on a GPU: keep the weights in float32 (torch.autocast computes "
             f"in {kind} all the same)"
         )
-    if tensor.dtype not in _DTYPES and tensor.dtype not in _HALVES:
+    if tensor.dtype not in _DTYPES and tensor.dtype not in HALVES:
         raise InputError(f"{name} is {kind}; parameters are float32 or float64: use .float()")
 
 
@@ -70,7 +72,7 @@ def array(tensor: torch.Tensor) -> Any:
     """The memory of a contiguous tensor, for the kernels."""
     if not on_gpu(tensor):
         return tensor.numpy()
-    dtype = {**_DTYPES, **_HALVES, torch.int64: np.dtype(np.int64)}[tensor.dtype]
+    dtype = _ON_GPU[tensor.dtype]
     return DeviceArray(tensor, tensor.data_ptr(), tuple(tensor.shape), dtype)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,7 +20,7 @@ from optadvisor.kernels.optimizer import ON_NONFINITE
 HYBRID = "hybrid"  # the rule of an optimizer whose groups each name their own
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     """Update the tensors of a model by one of the rules of `optadvisor.kernels.RULES`, as torch.optim's classes do.
 
     rule: id such as "adamw"; "hybrid" where every group names its own. params: an nn.Module, tensors, (name, tensor)
@@ -107,13 +106,13 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        placement = self._placement
+        # None while it works: after an error the next step places the kernels anew, from what the tensors then say.
+        placement, self._placement = self._placement, None
         if placement is None or not placement.step(self.param_groups, self.state):
-            self._placement = None
             with torch.no_grad():
                 placement = Placement(self.param_groups, self.state, self.on_nonfinite)
-            self._placement = placement
             placement.step(self.param_groups, self.state)
+        self._placement = placement
         return loss
 
     _watched_step = torch.optim.Optimizer.profile_hook_step(_step)
@@ -130,7 +129,25 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch.optim's: {"state", "param_groups"}, with the tensors of the state, not copies."""
         self._derive()
-        return super().state_dict()
+        found: dict[str, Any] = super().state_dict()
+        return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state_dict of this class, or of torch.optim's class of the same rule.
+
+        Errors: InputError, and nothing changed, where it belongs to another rule or another model.
+        """
+        super().load_state_dict(state_dict)
+        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            for key, p in zip(saved["params"], group["params"], strict=True):
+                if p.dtype in memory.HALVES and state_dict["state"].get(
+                    key
+                ):  # PyTorch rounded it to the parameter's dtype
+                    self.state[p].update(
+                        (name, value.to(p.device, copy=True))
+                        for name, value in state_dict["state"][key].items()
+                        if isinstance(value, Tensor) and name != "step"
+                    )
 
     def evaluation(self) -> list[Tensor]:
         """The weights to evaluate and to keep, new tensors in the order of the groups' params.
@@ -162,7 +179,5 @@ class Optimizer(torch.optim.Optimizer):
             state = {**state, "_rule": state["_rule"] and rules.get(state["_rule"])}
         else:
             state = {**state, "param_groups": check_loaded(state, self.param_groups)}
-        with contextlib.suppress(KeyError):
-            del self.__dict__["_placement"]
         super().__setstate__(state)
         self._placement = None

@@ -158,7 +158,7 @@ class Part:
         if any(name not in self.settings.rule.names for name in changed):  # rule, maximize
             return False
         peak = _number(group.get("initial_lr"))
-        return all([bound.group.retune(changed, peak) for bound in self.bounds])
+        return all(bound.group.retune(changed, peak) for bound in self.bounds)
 
 
 class Placement:
@@ -235,8 +235,11 @@ class Placement:
                 return False
         if self._stream is not None and self._stream != torch.cuda.current_stream(self._stream.device):
             return False
+        found = False
+        for bound in self.bounds:
+            found = bound.bind() or found
         # The gradients live as long as the parameters hold them, so long enough for their addresses.
-        if any([bound.bind() for bound in self.bounds]) and self.engine.advance():
+        if found and self.engine.advance():
             for bound in self.bounds:
                 bound.done()
         return True

@@ -10,23 +10,13 @@ from typing import Any
 import torch
 
 from optadvisor.frameworks.torch import twins
+from optadvisor.frameworks.torch.twins import plain
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.rules import RULES, Rule
 
 _OWN = ("rule", "convention", "maximize")
 _ALIKE = 0.85  # a key as close as this to a hyperparameter's name is a slip: "weigth_decay", "beta"
-
-
-def plain(value: Any, name: str) -> Any:
-    """A number for a tensor of one element, wherever PyTorch takes one (lr, betas)."""
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise InputError(f"{name} is a tensor of {value.numel()} elements: Tensor {name} must be 1-element")
-        return value.item()
-    if isinstance(value, (tuple, list)):
-        return tuple(plain(one, name) for one in value)
-    return value
 
 
 def complete(group: dict[str, Any], default: Rule | None, given: Mapping[str, Any], where: str) -> None:

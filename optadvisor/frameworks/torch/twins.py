@@ -1,13 +1,15 @@
-"""The class of torch.optim that does what a rule does: its keywords and its state, so that state_dicts can be exchanged."""
+"""Keywords and state of the class of torch.optim that is a rule, so that state_dicts can be exchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from optadvisor.frameworks.torch.translation import CLASSES
 from optadvisor.kernels.errors import InputError
-from optadvisor.kernels.rules import Rule
+from optadvisor.kernels.rules import RULES, Rule
 from optadvisor.kernels.rules.nadam import momentum_product
 
 # Keywords of torch.optim that choose between its implementations of the same maths: ours takes their place.
@@ -19,48 +21,49 @@ IMPOSSIBLE = {
 }
 
 
-@dataclass(frozen=True)
-class Twin:
-    """A class of torch.optim. fixed: its keywords that the rule has no name for, each at the value that makes it the rule.
-
-    counts: whether its state has "step". The names of all other states are those of the rule's record.
-    """
-
-    name: str
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    counts: bool = True
-
-
-TWINS = {
-    "sgd": Twin("SGD", {"momentum": 0.0, "dampening": 0.0, "nesterov": False}, counts=False),
-    "momentum": Twin("SGD", {"nesterov": False}, counts=False),
-    "nag": Twin("SGD", {"dampening": 0.0, "nesterov": True}, counts=False),
-    "adagrad": Twin("Adagrad"),
-    "rmsprop": Twin("RMSprop"),
-    "adam": Twin("Adam", {"decoupled_weight_decay": False}),
-    "adamw": Twin("AdamW", {"decoupled_weight_decay": True}),
-    "nadam": Twin("NAdam", {"decoupled_weight_decay": False}),
-    "radam": Twin("RAdam", {"decoupled_weight_decay": False}),
+# Keywords of torch's class that a rule has no name for, each at the value that makes it the rule; the rest is in CLASSES.
+_FIXED: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.0, "dampening": 0.0, "nesterov": False},
+    "momentum": {"nesterov": False},
+    "nag": {"dampening": 0.0},
+    "adam": {"decoupled_weight_decay": False},
+    "adamw": {"decoupled_weight_decay": True},
+    "nadam": {"decoupled_weight_decay": False},
+    "radam": {"decoupled_weight_decay": False},
 }
+_UNCOUNTED = ("SGD",)  # keeps no step count
 
 
-def fixed(rule: Rule) -> Mapping[str, Any]:
+def plain(value: Any, name: str) -> Any:
+    """A number for a tensor of one element, wherever PyTorch takes one (lr, betas)."""
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise InputError(f"{name} is a tensor of {value.numel()} elements: Tensor {name} must be 1-element")
+        return value.item()
+    if isinstance(value, (tuple, list)):
+        return tuple(plain(one, name) for one in value)
+    return value
+
+
+def fixed(rule: Rule) -> dict[str, Any]:
     """The keywords of torch's class that the rule has no name for."""
-    return TWINS[rule.id].fixed if rule.id in TWINS else {}
+    return {**_FIXED.get(rule.id, {}), **CLASSES[rule.id][1]} if rule.id in CLASSES else {}
 
 
 def counts(rule: Rule) -> bool:
-    """Whether the state of a parameter holds its step count."""
-    return rule.id not in TWINS or TWINS[rule.id].counts
+    """Whether the state of a parameter holds its step count. The names of all other states are those of the rule."""
+    return rule.id not in CLASSES or CLASSES[rule.id][0] not in _UNCOUNTED
 
 
 def check_fixed(rule: Rule, group: Mapping[str, Any], where: str) -> None:
     """InputError where a keyword of torch's class makes it another rule than this one."""
     for name, value in fixed(rule).items():
         if group.get(name, value) != value:
-            same = [other for other, twin in TWINS.items() if twin.name == TWINS[rule.id].name]
-            fits = [other for other in same if all(group.get(k, v) == v for k, v in TWINS[other].fixed.items())]
-            remedy = f"that is rule {fits[0]!r}" if fits else f"use torch.optim.{TWINS[rule.id].name} for that"
+            twin = CLASSES[rule.id][0]
+            family = twin.removesuffix("W")  # AdamW is Adam with decoupled decay
+            same = [other for other in CLASSES if CLASSES[other][0].removesuffix("W") == family]
+            fits = [o for o in same if all(group.get(k, v) == v for k, v in fixed(RULES[o]).items())]
+            remedy = f"that is rule {fits[0]!r}" if fits else f"use torch.optim.{twin} for that"
             raise InputError(f"{where}: {name} is {group[name]!r}, and {rule.id} has {value!r}: {remedy}")
     for name, why in IMPOSSIBLE.items():
         if group.get(name):
@@ -71,4 +74,8 @@ def derived(rule: Rule, hyperparameters: Mapping[str, Any], step: float) -> dict
     """What torch's class keeps besides and the rule has in closed form, after so many steps."""
     if rule.id != "nadam":
         return {}
-    return {"mu_product": momentum_product(step, hyperparameters["betas"][0], hyperparameters["momentum_decay"])}
+    beta1, decay = (
+        plain(hyperparameters["betas"][0], "betas"),
+        plain(hyperparameters["momentum_decay"], "momentum_decay"),
+    )
+    return {"mu_product": momentum_product(step, beta1, decay)}  # type: ignore[no-untyped-call]
