@@ -80,7 +80,7 @@ bench: $(TORCH_STAMP)
 	$(BIN)/python benchmarks/kernels.py --markdown docs/performance-table.md --picture docs/performance.png
 
 examples: $(TORCH_STAMP)
-	$(BIN)/python examples/all.py --markdown docs/examples.md
+	$(BIN)/python examples/all.py docs/examples.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
