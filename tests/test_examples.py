@@ -202,13 +202,15 @@ def test_cartpole_moves_as_the_built_in_task():
     assert fallen.any(), "nobody balances by chance for 40 moves"
 
 
-def test_the_page_has_a_place_for_every_example_and_is_filled_again():
+def test_the_page_is_filled_at_its_markers_and_has_every_example():
     module = function.loaded(f"{EXAMPLES}/all.py:filled")[2]
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
-    for name in ("machine", *module.EXAMPLES):
-        once = module.filled(page, name, "| new |")
+    commands = [match["command"] for match in module.PLACE.finditer(page)]
+    assert {command.split()[1] for command in commands if command != "machine"} == {f"examples/{n}.py" for n in SHORT}
+    assert len(commands) == page.count("<!-- end -->") == len(set(commands))
+    for command in commands:
+        assert command == "machine" or f"\n    {command}\n" in page, "it was run"
+        once = module.filled(page, {command: "| new |"}.get)
         assert once.count("| new |") == 1
-        assert module.filled(once, name, "| new |") == once
-        assert f"python examples/{name}.py" in page or name == "machine"
-    with pytest.raises(SystemExit, match="has 0 places"):
-        module.filled(page, "no_such", "| new |")
+        assert module.filled(once, {command: "| new |"}.get) == once
+    assert module.filled(page, lambda command: None) == page

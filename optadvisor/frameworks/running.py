@@ -20,11 +20,15 @@ def factor(schedule: Schedule, t: Any, library: Any) -> Any:
 class Steps:
     """The steps of a rule, element by element or row by row, on arrays of a library with NumPy's names.
 
+    scalars: the library of `coefficients`, where that is another.
+
     Errors: Inexpressible for a rule whose step needs more of a tensor than its rows, whose gradient belongs to another
     point than the parameters, or whose weights to evaluate do.
     """
 
-    def __init__(self, rule: str, hyperparameters: Mapping[str, Value], convention: str, library: Any) -> None:
+    def __init__(
+        self, rule: str, hyperparameters: Mapping[str, Value], convention: str, library: Any, scalars: Any = None
+    ) -> None:
         record = rules.get(rule)
         form = record.form(hyperparameters, convention)
         if form.lookahead:
@@ -36,7 +40,7 @@ class Steps:
         self.form: Form = form
         self.library = library
         self._flat = flatten(hyperparameters)
-        self._coefficients = on_arrays(form.coefficients, library)
+        self._coefficients = on_arrays(form.coefficients, scalars or library)
         self._update = on_arrays(form.update, library)
         self._rows = tuple(on_arrays(f, library) for f in (form.row_number, form.row_move) if f)
 
