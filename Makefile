@@ -53,8 +53,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-parity: $(PARITY_STAMP)
+parity: $(PARITY_STAMP) $(CUDA_STAMP)
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m parity
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q tests/frameworks/torch/test_on_gpu.py
 
 test-cuda: $(CUDA_STAMP)
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q -n auto tests/kernels/cuda
@@ -79,7 +80,7 @@ bench: $(TORCH_STAMP)
 	$(BIN)/python benchmarks/kernels.py --markdown docs/performance-table.md --picture docs/performance.png
 
 examples: $(TORCH_STAMP)
-	$(BIN)/python examples/all.py --markdown docs/examples.md
+	$(BIN)/python examples/all.py docs/examples.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
-"""Runs the four examples and writes their tables into a page, between its markers: <!-- NAME --> ... <!-- end -->.
+"""Runs the commands that a page names in its markers, <!-- python examples/X.py ... --> ... <!-- end -->, and fills them.
 
-python examples/all.py --markdown docs/examples.md
+python examples/all.py docs/examples.md                 # all of them
+python examples/all.py docs/examples.md --only cartpole # those with this word in the command
 """
 
 from __future__ import annotations
@@ -10,61 +11,57 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
-EXAMPLES = ("digits_convnet", "character_transformer", "recommender", "cartpole")
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = re.compile(r"(?P<head><!-- (?P<command>python \S+\.py.*?|machine) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
-def ran(name, more):
-    """What an example printed, under the command and how long it took."""
-    command = [f"examples/{name}.py", *more]
+def ran(command):
+    """What a command printed, below the command itself, and how long it took."""
+    print(command, file=sys.stderr)
     began, busy = time.perf_counter(), os.times().children_user
-    print("python", *command, file=sys.stderr)
-    done = subprocess.run([sys.executable, *command], cwd=HERE.parent, check=True, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, *shlex.split(command)[1:]]
+    done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     seconds, busy = time.perf_counter() - began, os.times().children_user - busy
-    return (
-        f"    python {' '.join(command)}\n\n{done.stdout.strip()} "
-        f"The whole run: {seconds:.0f} s, of which the processor worked {busy:.0f} s."
-    )
+    took = f"The whole run: {seconds:.0f} s, of which the processor worked {busy:.0f} s."
+    return f"    {command}\n\n{done.stdout.strip()} {took}"
 
 
 def machine():
-    names = ("torch", "numpy", "optuna")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy", "optuna"))
     cores = f"{os.cpu_count()} cores ({platform.machine()}), one used"
     return f"{cores}, load {os.getloadavg()[0]:.1f} before; Python {platform.python_version()}, {versions}."
 
 
-def filled(page, name, text):
-    """The page with the text between the markers of a name."""
-    place = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-    found, count = re.subn(place, lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page, flags=re.DOTALL)
-    if count != 1:
-        sys.exit(f"the page has {count} places <!-- {name} --> ... <!-- end -->; it needs one")
-    return found
+def filled(page, text_of):
+    """The page with text_of(command) in each place; None leaves a place as it is."""
+
+    def place(match):
+        text = text_of(match["command"])
+        return match[0] if text is None else f"{match['head']}\n{text}\n\n{match['end']}"
+
+    return PLACE.sub(place, page)
 
 
 def main():
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--markdown", type=Path, help="the page that is filled; without it the tables are printed")
-    parser.add_argument("--only", choices=EXAMPLES, nargs="+", default=EXAMPLES)
-    asked, more = parser.parse_known_args()  # --seeds and --trials go to the examples
-    if asked.markdown and not asked.markdown.is_file():
-        sys.exit(f"there is no page {asked.markdown}")
-    texts = {"machine": machine()}
-    for name in asked.only:
-        texts[name] = ran(name, more)
-    if not asked.markdown:
-        print("\n\n".join(texts.values()))
-        return
-    page = asked.markdown.read_text(encoding="utf-8")  # not earlier: somebody may have edited it meanwhile
-    for name, text in texts.items():
-        page = filled(page, name, text)
-    asked.markdown.write_text(page, encoding="utf-8")
+    parser.add_argument("page", type=Path, help="the page to fill")
+    parser.add_argument("--only", default="", help="run the commands with this text in them only")
+    asked = parser.parse_args()
+    if not asked.page.is_file():
+        sys.exit(f"there is no page {asked.page}")
+    commands = [match["command"] for match in PLACE.finditer(asked.page.read_text(encoding="utf-8"))]
+    wanted = [command for command in commands if asked.only in command]
+    if not wanted:
+        sys.exit(f"{asked.page} has no place <!-- python ...{asked.only}... --> ... <!-- end -->")
+    texts = {command: machine() if command == "machine" else ran(command) for command in wanted}
+    page = asked.page.read_text(encoding="utf-8")  # read again: somebody may have edited it meanwhile
+    asked.page.write_text(filled(page, texts.get), encoding="utf-8")
 
 
 if __name__ == "__main__":

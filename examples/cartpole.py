@@ -106,7 +106,7 @@ def train(build, seed, steps, report=None):
         optimizer.step()
         if scheduler:
             scheduler.step()
-        if report and step % 100 == 0:
+        if report and step % 150 == 0:
             report(step, evaluate(model, seed)["moves"])
     return evaluate(model, seed)
 
@@ -132,7 +132,7 @@ objective.scheduled = True  # build_torch follows the schedule of a config
 
 
 def main():
-    asked = common.arguments(trials=10, steps=STEPS)
+    asked = common.arguments(trials=8, steps=STEPS)
     advice = oa.recommend(replace(PROFILE, steps=asked.steps))
     rules = [advised.optimizer for advised in advice]
     result = oa.tune(objective, trials=asked.trials, steps=asked.steps, optimizers=rules, pruner="median")

@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import optadvisor as oa
 from optadvisor.config import OptimizerConfig
+from optadvisor.kernels.schedules import Schedule
+from optadvisor.studies.study import StudyError
 from optadvisor.studies.tasks import function
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -70,6 +73,40 @@ def test_torch():
     task = function.load(f"{EXAMPLES}/own_torch.py:objective")
     record = task.train(OptimizerConfig.of("sgd", {"lr": 1e30}), 0, 20)
     assert (record.state, record.message) == ("diverged", "objective returned nan")
+    scheduled = OptimizerConfig.of("adamw", {"lr": 0.01}, Schedule("warmup_cosine", 5))
+    assert task.facts.scheduled
+    assert task.train(scheduled, 0, 20).value != task.train(OptimizerConfig.of("adamw", {"lr": 0.01}), 0, 20).value
+    for rule in ("nadam", "ftrl"):  # torch.optim has the one; the other runs on our kernels
+        assert math.isfinite(task.train(OptimizerConfig.of(rule), 0, 2).value), rule
+
+
+@pytest.mark.parity
+def test_torch_in_one_call_pruned_timed_out_and_resumed():
+    pytest.importorskip("torch")
+    target = f"{EXAMPLES}/own_torch.py:accuracy"
+    asked: dict[str, Any] = {"trials": 20, "optimizers": ["adamw"], "steps": 60, "pruner": "median"}
+    own = function.loaded(target)[2].accuracy
+    judge, judged = own._metric, []
+
+    def interrupted(*given: Any) -> Any:
+        judged.append(1)
+        if len(judged) == 35:  # ten times a trial
+            raise KeyboardInterrupt
+        return judge(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "_metric", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            oa.tune(own, **asked)  # in this process, under the name that it has in its file
+    result = oa.tune(target, timeout=120, resume=True, **asked)
+    assert result.to_dict()["direction"] == "maximize"
+    assert 0.85 < result.value <= 1
+    assert len(result.trials) == 20
+    assert {trial.record.state for trial in result.trials} <= {"complete", "pruned", "diverged"}
+    assert [step for step, _ in result.trials[0].record.curve] == list(range(6, 61, 6))
+    assert any(trial.record.state == "pruned" for trial in result.trials)
+    with pytest.raises(StudyError, match=r"stopped after 0\.5 seconds"):
+        oa.tune(target, trials=2, timeout=0.5, optimizers=["adamw"], steps=10**6)
 
 
 # Name -> the length of its trainings here, the tuned row's limit, and whether lower is better. Untrained: cross-entropy
@@ -165,13 +202,15 @@ def test_cartpole_moves_as_the_built_in_task():
     assert fallen.any(), "nobody balances by chance for 40 moves"
 
 
-def test_the_page_has_a_place_for_every_example_and_is_filled_again():
+def test_the_page_is_filled_at_its_markers_and_has_every_example():
     module = function.loaded(f"{EXAMPLES}/all.py:filled")[2]
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
-    for name in ("machine", *module.EXAMPLES):
-        once = module.filled(page, name, "| new |")
+    commands = [match["command"] for match in module.PLACE.finditer(page)]
+    assert {command.split()[1] for command in commands if command != "machine"} == {f"examples/{n}.py" for n in SHORT}
+    assert len(commands) == page.count("<!-- end -->") == len(set(commands))
+    for command in commands:
+        assert command == "machine" or f"\n    {command}\n" in page, "it was run"
+        once = module.filled(page, {command: "| new |"}.get)
         assert once.count("| new |") == 1
-        assert module.filled(once, name, "| new |") == once
-        assert f"python examples/{name}.py" in page or name == "machine"
-    with pytest.raises(SystemExit, match="has 0 places"):
-        module.filled(page, "no_such", "| new |")
+        assert module.filled(once, {command: "| new |"}.get) == once
+    assert module.filled(page, lambda command: None) == page
