@@ -13,9 +13,9 @@ from optadvisor.kernels import RULES, InputError, Schedule
 pytest.importorskip("torch")
 pytest.importorskip("optax")
 pytest.importorskip("keras")
-from optadvisor.frameworks.keras import translation as keras_translation  # noqa: E402
-from optadvisor.frameworks.optax import translation as optax_translation  # noqa: E402
-from optadvisor.frameworks.torch import translation as torch_translation  # noqa: E402
+from optadvisor.frameworks.keras import translation as keras_translation
+from optadvisor.frameworks.optax import translation as optax_translation
+from optadvisor.frameworks.torch import translation as torch_translation
 
 pytestmark = pytest.mark.parity
 PAGE = Path(__file__).parents[2] / "docs" / "frameworks.md"

@@ -297,7 +297,7 @@ def test_a_hybrid_on_our_kernels_goes_on_bit_equal_from_a_checkpoint(config: oa.
 
 
 def test_the_kernels_refuse_what_they_cannot_before_training():
-    with pytest.raises(InputError, match="items.weight has sparse gradients, which lion does not take"):
+    with pytest.raises(InputError, match=r"items.weight has sparse gradients, which lion does not take"):
         oa.OptimizerConfig("lion").build_torch(Recommender())
     with pytest.raises(InputError, match="which sgd with weight_decay does not take"):
         oa.OptimizerConfig("sgd", {"weight_decay": 0.1}).build_torch(Recommender(), kernels="optadvisor")
