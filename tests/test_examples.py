@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import optadvisor as oa
 from optadvisor.config import OptimizerConfig
+from optadvisor.kernels.schedules import Schedule
+from optadvisor.studies.study import StudyError
 from optadvisor.studies.tasks import function
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -70,6 +73,40 @@ def test_torch():
     task = function.load(f"{EXAMPLES}/own_torch.py:objective")
     record = task.train(OptimizerConfig.of("sgd", {"lr": 1e30}), 0, 20)
     assert (record.state, record.message) == ("diverged", "objective returned nan")
+    scheduled = OptimizerConfig.of("adamw", {"lr": 0.01}, Schedule("warmup_cosine", 5))
+    assert task.facts.scheduled
+    assert task.train(scheduled, 0, 20).value != task.train(OptimizerConfig.of("adamw", {"lr": 0.01}), 0, 20).value
+    for rule in ("nadam", "ftrl"):  # torch.optim has the one; the other runs on our kernels
+        assert math.isfinite(task.train(OptimizerConfig.of(rule), 0, 2).value), rule
+
+
+@pytest.mark.parity
+def test_torch_in_one_call_pruned_timed_out_and_resumed():
+    pytest.importorskip("torch")
+    target = f"{EXAMPLES}/own_torch.py:accuracy"
+    asked: dict[str, Any] = {"trials": 20, "optimizers": ["adamw"], "steps": 60, "pruner": "median"}
+    own = function.loaded(target)[2].accuracy
+    judge, judged = own._metric, []
+
+    def interrupted(*given: Any) -> Any:
+        judged.append(1)
+        if len(judged) == 35:  # ten times a trial
+            raise KeyboardInterrupt
+        return judge(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "_metric", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            oa.tune(own, **asked)  # in this process, under the name that it has in its file
+    result = oa.tune(target, timeout=120, resume=True, **asked)
+    assert result.to_dict()["direction"] == "maximize"
+    assert 0.85 < result.value <= 1
+    assert len(result.trials) == 20
+    assert {trial.record.state for trial in result.trials} <= {"complete", "pruned", "diverged"}
+    assert [step for step, _ in result.trials[0].record.curve] == list(range(6, 61, 6))
+    assert any(trial.record.state == "pruned" for trial in result.trials)
+    with pytest.raises(StudyError, match=r"stopped after 0\.5 seconds"):
+        oa.tune(target, trials=2, timeout=0.5, optimizers=["adamw"], steps=10**6)
 
 
 # Name -> the length of its trainings here, the tuned row's limit, and whether lower is better. Untrained: cross-entropy

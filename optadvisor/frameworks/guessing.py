@@ -425,6 +425,18 @@ def _vision(d: Description) -> Guess | None:
     return None
 
 
+def sparse_inputs(d: Description) -> bool:
+    """Whether zeros among the inputs are features that are absent: ids of tables, columns of a linear model.
+
+    A black pixel, a silent sample, and the ids that a sequence has not, are none.
+    """
+    sequences = d.of("attention", "recurrent", "convolution", "patches", "transposed convolution")
+    if sequences or (d.flow is not None and (d.flow.attentions or d.flow.graph)):
+        return False
+    linear = _linear(d)
+    return bool(d.of("embedding")) or (linear is not None and linear.value is not None)
+
+
 def convex(d: Description, kind: str | None, convex_loss: str) -> tuple[bool | None, str]:
     """Whether the loss is convex in the parameters. convex_loss: the name of a loss that is convex in the output, or ""."""
     if kind == "linear":

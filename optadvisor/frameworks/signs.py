@@ -102,8 +102,12 @@ class Sign:
         )
         return (
             f"step {self.step:,}: {self.name} ({KINDS[self.name].measure} {self.value:.2g}, threshold "
-            f"{self.threshold:g}; {where}). {self.rule}: {self.remedy}"
+            f"{_short(self.threshold)}; {where}). {self.rule}: {self.remedy}"
         )
+
+
+def _short(value: float) -> str:
+    return f"{float(f'{value:.2g}'):g}"  # 0.033, 1000
 
 
 _EXPLODING = (

@@ -58,9 +58,13 @@ class BuiltinSubject:
         return self.task.train(config, seeds.derive(self.seed, seeds.RANGE), steps).value
 
     def zeros(self) -> Sparse | None:
-        """Of embeddings or of a linear model, by the gradients of single examples: a weight whose input is 0 has none."""
-        problem, linear = self.task.problem, self.declared.architecture == "linear"
-        if not problem.samples or not (linear or problem.layout.embedding):
+        """Of embeddings or of a linear model, by the gradients of single examples: a weight whose input is 0 has none.
+
+        Not of a language model: its tokens are values like others, no features.
+        """
+        problem, known = self.task.problem, self.declared
+        tables = problem.layout.embedding and known.domain != "language"
+        if not problem.samples or not (known.architecture == "linear" or tables):
             return None
         inputs = problem.layout.embedding or problem.layout.dense
         weights, shares = self.start(), []

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optadvisor.probing.curvature import Curvature
-from optadvisor.probing.sparsity import TABLES
 from optadvisor.probing.subject import Sparse, Subject
 from optadvisor.profile import TaskProfile
 
@@ -41,21 +40,16 @@ def feed(
     }
     if subject.batch_size:
         found.setdefault("batch_size", (subject.batch_size, "examples in a mini-batch"))
-    known = {**declared, **{f: value for f, (value, _) in found.items() if declared[f] is None}}
-    found.update(_measured(subject, known, list(curvatures), sparse, diverged_at))
+    found.update(_measured(list(curvatures), sparse, diverged_at))
     fed = [Fed(field, value, why, declared[field] is None) for field, (value, why) in found.items()]
     return TaskProfile(**{**declared, **{f.field: f.value for f in fed if f.taken}}), fed
 
 
 def _measured(
-    subject: Subject,
-    known: dict[str, Any],
-    curvatures: list[Curvature],
-    sparse: Sparse | None,
-    diverged_at: int | None,
+    curvatures: list[Curvature], sparse: Sparse | None, diverged_at: int | None
 ) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
-    if sparse and _features_are_sparse(subject, known):
+    if sparse:
         found["sparse_fraction"] = (round(sparse.share, 6), sparse.how)
     if diverged_at is not None:
         found["unstable"] = (
@@ -71,14 +65,3 @@ def _measured(
     if spread is not None and spread >= ILL_CONDITIONED:
         found["ill_conditioned"] = (True, f"curvatures differ by {spread:.2g} times at least, none of them negative")
     return found  # never False: a lower bound at two places says nothing against it
-
-
-def _features_are_sparse(subject: Subject, known: dict[str, Any]) -> bool:
-    """Whether zeros among the inputs are what the guide means: ids and bags of a recommender or a linear model.
-
-    A pixel that is black and a token of a language model are none.
-    """
-    if known["architecture"] == "linear":
-        return True
-    tables = any(block.role in TABLES for block in subject.blocks)
-    return tables and known["domain"] != "language" and known["architecture"] not in ("transformer", "rnn")

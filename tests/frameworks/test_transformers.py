@@ -250,8 +250,11 @@ def test_the_recipe_for_what_it_cannot_express(hugging: Any, tmp_path: Path):
     made = config("ftrl", lr=0.1)
     theirs = copy.deepcopy(model)
     pair = made.build_torch(theirs, STEPS)
+    monitor = oa.torch.Monitor(pair[0], theirs)
     trainer = by_trainer(hugging, theirs, rows, tmp_path, pair, max_grad_norm=0.0)
     assert trainer.lr_scheduler is pair[1]
+    assert monitor.steps == STEPS, "a monitor sees the steps that the Trainer takes"
+    assert oa.torch.Monitor(trainer.optimizer).optimizer is pair[0], "also through Accelerate's wrapper"
     same(by_hand(model, rows, made), theirs)
 
 

@@ -44,6 +44,17 @@ def test_every_kind_cites_a_rule_of_the_guide_and_a_source():
                 assert any(remedy.fits(member) for remedy in kind.remedies), (kind.name, member)
 
 
+def test_the_page_has_every_kind_with_its_threshold_and_rule():
+    page = (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text(encoding="utf-8")
+    rows = {cells[0]: cells for line in page.splitlines() if len(cells := line.strip("| ").split(" | ")) == 5}
+    for kind in KINDS.values():
+        _, question, measure, threshold, rule = rows[kind.name]
+        assert (question, measure) == (kind.question, kind.measure)
+        sign = Sign(1, kind.name, 0.0, kind.threshold, (), "", "")
+        assert threshold.split()[0] == str(sign).partition("threshold ")[2].partition(";")[0]
+        assert {rule} == {remedy.rule for remedy in kind.remedies}
+
+
 def test_a_healthy_training_has_no_sign():
     assert names(watched([{"w": HEALTHY}] * 40)) == []
 

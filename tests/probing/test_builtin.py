@@ -89,5 +89,6 @@ def test_zeros_of_single_examples():
     zeros = BuiltinSubject(get("clicks-hashed-logistic")).zeros()
     assert zeros is not None
     assert zeros.share == pytest.approx(get("clicks-hashed-logistic").profile.sparse_fraction, abs=0.005)
-    assert BuiltinSubject(get("digits-cnn")).zeros() is None
+    assert BuiltinSubject(get("digits-cnn")).zeros() is None  # a black pixel is no absent feature
+    assert BuiltinSubject(get("text-ngram")).zeros() is None  # nor is a token that is not there
     assert BuiltinSubject(get("quadratic")).zeros() is None

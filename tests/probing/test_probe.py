@@ -42,7 +42,7 @@ def test_every_gradient_is_counted():
     found = measure(subject, range_test=False, mini_batches=8, steps=5)
     assert found.gradients == len(subject.asked)
     # Two places: 8, and for the mean gradient of all 8 mini-batches 1 + 2 products each of a block, Lanczos, sharpness.
-    products = curving.ITERATIONS + 16 + 2
+    products = curving.ITERATIONS + 1 + 16 + 2
     assert found.gradients == 2 * (8 + 8 * (1 + 2 * products)) + 5
     assert found.range_steps == 0
     assert found.ranges == {}

@@ -575,6 +575,37 @@ def test_a_decorated_function_keeps_its_name():
         assert function.of(call).name == f"{Path(__file__).resolve()}:bowl"
 
 
+class Made:
+    """An object that trains, made in some module by a helper of another."""
+
+    scheduled = True
+
+    def __init__(self, **own: Any) -> None:
+        vars(self).update(own)
+
+    def __call__(self, config: OptimizerConfig, report: Any, seed: int, steps: int = 3) -> float:
+        return 1.0
+
+
+def test_an_object_says_itself_what_it_is_and_where_it_was_made(tmp_path: Path):
+    path = tmp_path / "made_here.py"
+    path.write_text("PROFILE = {'domain': 'tabular'}\nSTEPS = 9\n")
+    module = function._module(path)
+    own = {"domain": "vision", "parameters": 12}
+    module.first = Made(__module__=module.__name__, PROFILE=own, STEPS=5)  # type: ignore[attr-defined]
+    module.second = Made(__module__=module.__name__)  # type: ignore[attr-defined]
+    for task in (function.of(module.first), function.load(f"{path}:first")):
+        assert task.name == f"{path}:first"
+        assert task.facts.steps == 5
+        assert task.facts.profile == {"domain": "tabular", "parameters": 12}, "what the module declares wins"
+        assert task.facts.scheduled
+    other = function.of(module.second)
+    assert (other.name, other.facts.steps, other.facts.profile) == (f"{path}:second", 9, {"domain": "tabular"})
+    module.first.PROFILE = {"domain": "moon"}  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=rf"^{path}: first: PROFILE: unknown domain 'moon'"):
+        function.of(module.first)
+
+
 def test_the_range_test_shortens_a_function_that_takes_steps():
     lengths = []
 

@@ -54,4 +54,7 @@ def build_keras(
         name, keywords, lr = chosen[0]
         rate = lr if schedule.name == "constant" else ConfigSchedule(lr, schedule.to_dict())
         return getattr(keras.optimizers, name)(rate, **keywords)
-    return ConfigOptimizer(config, {p.value.path: group.role for group in groups for p in group.parameters})
+    if model is None:
+        return ConfigOptimizer(config)
+    role_of = {id(parameter.value): group.role for group in groups for parameter in group.parameters}
+    return ConfigOptimizer(config, [role_of[id(variable)] for variable in model.trainable_variables])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from optadvisor.config import OptimizerConfig
+from optadvisor.frameworks.keras import scalars
 from optadvisor.frameworks.keras.scheduling import ConfigSchedule
 from optadvisor.frameworks.running import Steps
 from optadvisor.kernels import rules
@@ -19,9 +20,10 @@ from optadvisor.kernels.schedules import Schedule
 class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
     """The rules of a config on Keras variables, each in its group, on every backend of Keras.
 
-    config: an OptimizerConfig or its dict, with a schedule whose step counts are known. roles: path of a variable -> "embedding",
-    "dense" or "no_decay"; variables that it does not name go by shape, as in kernels.Optimizer.from_config. Further
-    keywords are Keras' own (clipnorm, use_ema, gradient_accumulation_steps, ...); weight decay is the config's.
+    config: an OptimizerConfig or its dict, with a schedule whose step counts are known. roles: "embedding", "dense" or
+    "no_decay" of each trainable variable, in their order (so Keras, too, finds their states in a saved model); without it by
+    shape, as in kernels.Optimizer.from_config. Further keywords are Keras' own (clipnorm, use_ema,
+    gradient_accumulation_steps, ...); weight decay is the config's.
 
     `learning_rate` is that of the dense group, a schedule where the config's is not constant; other groups keep their ratio to
     it. Saved with a model, it comes back with its groups.
@@ -32,7 +34,7 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
     def __init__(
         self,
         config: OptimizerConfig | Mapping[str, Any],
-        roles: Mapping[str, str] | None = None,
+        roles: Sequence[str] | None = None,
         learning_rate: Any = None,
         name: str = "optadvisor",
         **keywords: Any,
@@ -46,9 +48,10 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             raise InputError("weight_decay belongs to the config: set it in its hyperparameters")
         super().__init__(learning_rate, name=name, **keywords)
         self.config = config
-        self.roles = dict(roles or {})
+        self.roles = None if roles is None else tuple(roles)
+        self._numbers: dict[Any, list[Any]] = {}
         self._steps = {
-            role: Steps(rule, hyperparameters, config.convention_of(rule), keras.ops)
+            role: Steps(rule, hyperparameters, config.convention_of(rule), keras.ops, scalars.library())
             for role, (rule, hyperparameters) in config.roles().items()
         }
 
@@ -57,13 +60,13 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         if self.built:
             return
         super().build(variables)
-        known = {variable.path for variable in variables}
-        for path in self.roles:
-            if path not in known:
-                raise InputError(f"roles: {path!r} is no trainable variable of the model: build it for this model anew")
+        if self.roles is not None and len(self.roles) != len(variables):
+            raise InputError(
+                f"{len(variables)} trainable variables, and roles for {len(self.roles)}: build the optimizer anew after freezing"
+            )
         self._role_of, self._states = [], []
-        for variable in variables:
-            role = self.config.role_of(variable.shape, self.roles.get(variable.path))
+        for i, variable in enumerate(variables):
+            role = self.config.role_of(variable.shape, self.roles[i] if self.roles else None)
             self._role_of.append(role)
             self._states.append(self._made(variable, self._steps[role]))
 
@@ -80,31 +83,41 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             found.append(made)
         return found
 
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """One step of all variables, as Keras calls it."""
+        self._numbers = {}  # what a group's step needs is computed once, not for each variable
+        super().apply(grads, trainable_variables)
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One step of one variable."""
         index = self._get_variable_index(variable)
-        steps, states = self._steps[self._role_of[index]], self._states[index]
-        rule, hyperparameters = self.config.roles()[self._role_of[index]]
-        own, peak = float(hyperparameters["lr"]), self.config.lr  # type: ignore[arg-type]
-        kind = variable.dtype
-        lr = keras.ops.cast(learning_rate, kind)
-        if not rules.get(rule).scheduled:
-            lr = own
-        elif own != peak:
-            lr = lr * (own / peak) if peak else own
-        numbers = steps.coefficients(keras.ops.cast(self.iterations + 1, kind), lr)
-        new, *after = steps.step(
+        role, states = self._role_of[index], self._states[index]
+        if (role, variable.dtype) not in self._numbers:
+            self._numbers[role, variable.dtype] = self._coefficients(role, learning_rate, variable.dtype)
+        new, *after = self._steps[role].step(
             keras.ops.convert_to_tensor(variable),
-            keras.ops.cast(gradient, kind),
+            keras.ops.cast(gradient, variable.dtype),
             [keras.ops.convert_to_tensor(state) for state in states],
-            [keras.ops.convert_to_tensor(number, dtype=kind) for number in numbers],
+            self._numbers[role, variable.dtype],
         )
         self.assign(variable, new)
         for state, value in zip(states, after, strict=True):
             self.assign(state, value)
 
+    def _coefficients(self, role: str, learning_rate: Any, kind: str) -> list[Any]:
+        rule, hyperparameters = self.config.roles()[role]
+        own, peak = float(hyperparameters["lr"]), self.config.lr  # type: ignore[arg-type]
+        with scalars.double():
+            lr = scalars.cast(learning_rate, "float64")
+            if not rules.get(rule).scheduled:
+                lr = own
+            elif own != peak:
+                lr = lr * (own / peak) if peak else own
+            t = scalars.cast(self.iterations, "float64") + 1.0
+            return [scalars.cast(number, kind) for number in self._steps[role].coefficients(t, lr)]
+
     def get_config(self) -> dict[str, Any]:
         """What `from_config` takes."""
         kept = super().get_config()
         del kept["weight_decay"]
-        return {**kept, "config": self.config.to_dict(), "roles": dict(self.roles)}
+        return {**kept, "config": self.config.to_dict(), "roles": self.roles and list(self.roles)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from optadvisor.frameworks.keras import scalars
 from optadvisor.frameworks.running import factor
 from optadvisor.kernels.schedules import Schedule
 
@@ -23,8 +24,9 @@ class ConfigSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: 
         self.schedule = Schedule.from_dict(schedule).resolve()
 
     def __call__(self, step: Any) -> Any:
-        t = keras.ops.cast(step, keras.config.floatx())
-        return keras.ops.convert_to_tensor(self.lr * factor(self.schedule, t, keras.ops), dtype=t.dtype)
+        with scalars.double():
+            rate = self.lr * factor(self.schedule, scalars.cast(step, "float64"), scalars.library())
+            return scalars.cast(rate, keras.config.floatx())
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` takes."""

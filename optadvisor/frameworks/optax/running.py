@@ -26,7 +26,13 @@ def rate(lr: float, schedule: Schedule) -> Any:
     """A learning rate as optax takes it: a number where it stays, else a schedule of the step count."""
     if schedule.name == "constant":
         return lr
-    return lambda count: lr * factor(schedule, _real(count), jnp)
+
+    def at(count: Any) -> Any:
+        kind = jnp.result_type(float)
+        with jax.enable_x64(True):
+            return jnp.asarray(lr * factor(schedule, jnp.asarray(count, jnp.float64), jnp), kind)
+
+    return at
 
 
 def by_rule(
@@ -37,7 +43,14 @@ def by_rule(
     schedule: as `resolve` returned it. Errors: Inexpressible as `Steps` says.
     """
     steps = Steps(rule, hyperparameters, convention, jnp)
-    learning_rate = rate(float(hyperparameters["lr"]), schedule)  # type: ignore[arg-type]
+    peak = float(hyperparameters["lr"])  # type: ignore[arg-type]
+
+    def numbers(count: Any, kind: Any) -> list[Any]:
+        # In float64, as the kernels do: float32 loses most digits of 1 - beta**t, and of radam's rectification.
+        with jax.enable_x64(True):
+            t = jnp.asarray(count, jnp.float64)
+            lr = peak if schedule.name == "constant" else peak * factor(schedule, t, jnp)
+            return [jnp.asarray(number, kind) for number in steps.coefficients(t + 1.0, lr)]
 
     def init(params: Any) -> RuleState:
         def start(state: Any, p: Any, shape: tuple[int, ...]) -> Any:
@@ -51,19 +64,16 @@ def by_rule(
     def update(updates: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         if params is None:
             raise InputError(f"{rule} needs the parameters: call update(grads, state, params)")
-        lr = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        numbers = steps.coefficients(_real(state.count) + 1.0, lr)
         leaves, form = jax.tree.flatten(params)
         gradients = form.flatten_up_to(updates)
         names = [s.name for s in (*steps.states, *steps.row_states)]  # JAX sorts the keys of a dict
         kept = [form.flatten_up_to(state.states[name]) for name in names]
+        now = {kind: numbers(state.count, kind) for kind in {_kind(p) for p in leaves}}
         moved, after = [], [[] for _ in kept]  # type: ignore[var-annotated]
         for i, (p, g) in enumerate(zip(leaves, gradients, strict=True)):
             kind = _kind(p)
             wide = p.astype(kind)
-            new, *states = steps.step(
-                wide, g.astype(kind), [tree[i] for tree in kept], [jnp.asarray(c, kind) for c in numbers]
-            )
+            new, *states = steps.step(wide, g.astype(kind), [tree[i] for tree in kept], now[kind])
             moved.append((new - wide).astype(p.dtype))
             for found, value in zip(after, states, strict=True):
                 found.append(value)
@@ -76,7 +86,3 @@ def by_rule(
 def _kind(p: Any) -> Any:
     """The dtype of the arithmetic: float32 for half precision."""
     return jnp.promote_types(p.dtype, jnp.float32)
-
-
-def _real(count: Any) -> Any:
-    return jnp.asarray(count, jnp.result_type(float))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from optadvisor.frameworks.torch.reading import parameters
     from optadvisor.frameworks.torch.scheduling import ScheduleLR
     from optadvisor.frameworks.torch.subject import load
+    from optadvisor.frameworks.torch.training import objective
 
 _HOMES = {
     "Hybrid": "optadvisor.frameworks.torch.hybrid",
@@ -28,6 +29,7 @@ _HOMES = {
     "build_torch": "optadvisor.frameworks.torch.building",
     "check_groups": "optadvisor.frameworks.torch.groups",
     "load": "optadvisor.frameworks.torch.subject",
+    "objective": "optadvisor.frameworks.torch.training",
     "param_groups": "optadvisor.frameworks.torch.groups",
     "parameters": "optadvisor.frameworks.torch.reading",
     "profile": "optadvisor.frameworks.torch.profiling",
@@ -40,6 +42,7 @@ __all__ = [
     "build_torch",
     "check_groups",
     "load",
+    "objective",
     "param_groups",
     "parameters",
     "profile",

@@ -19,17 +19,29 @@ def first(batches: Any) -> Any:
     given = many(batches)
     if given is None:
         return None
+    with unmoved_randomness(*generators(batches)):
+        return next(iter(given), None)
+
+
+def generators(batches: Any) -> list[torch.Generator]:
+    """The generators of a loader's own, which reading it moves."""
     sampler = getattr(batches, "batch_sampler", None)
     holders = (batches, getattr(batches, "sampler", None), sampler, getattr(sampler, "sampler", None))
-    generators = {id(g): g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)}
-    with unmoved_randomness(*generators.values()):
-        return next(iter(given), None)
+    found = {id(g): g for h in holders if isinstance(g := getattr(h, "generator", None), torch.Generator)}
+    return list(found.values())
 
 
 def examples(batch: Any) -> int | None:
     """The length that all tensors of a batch share; None where they do not."""
     sizes = {part.shape[0] for part in tensors(batch) if part.ndim}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def distinct(ids: Tensor) -> float:
+    """Different ids in a row, on average. ids: examples x ids."""
+    ordered = ids.sort(dim=1).values
+    changes = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1)
+    return 1.0 + float(changes.double().mean())
 
 
 def size(batches: Any, batch: Any) -> tuple[int | None, str]:

@@ -11,6 +11,7 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.frameworks.grouping import Grouped, assign, table
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch.reading import parameters
+from optadvisor.frameworks.torch.translation import CLASSES
 from optadvisor.kernels.errors import InputError
 
 
@@ -24,6 +25,7 @@ class ParamGroups(list[dict[str, Any]]):
                 "role": group.role,
                 "rule": group.rule,
                 **group.hyperparameters,
+                **CLASSES.get(group.rule, ("", {}))[1],
             }
             for group in groups
         )
@@ -36,9 +38,10 @@ class ParamGroups(list[dict[str, Any]]):
 def param_groups(config: OptimizerConfig, model: nn.Module, roles: Mapping[str, str] | None = None) -> ParamGroups:
     """The parameters of a model in the groups of a config, with the hyperparameters of each.
 
-    Returns dicts {"params", "role", "rule", hyperparameters}, for torch.optim or `optadvisor.torch.Optimizer`; print
-    them for a table. Weight decay leaves alone norms, biases, vectors and what the model lists; embeddings get their own rule
-    in a hybrid. roles: name or pattern -> "embedding", "dense" or "no_decay", which wins.
+    Returns dicts {"params", "role", "rule", hyperparameters, and what is fixed in PyTorch's class (nesterov of nag)}, for
+    torch.optim or `optadvisor.torch.Optimizer`; print them for a table. Weight decay leaves alone norms, biases, vectors
+    and what the model lists; embeddings get their own rule in a hybrid. roles: name or pattern -> "embedding", "dense" or
+    "no_decay", which wins.
 
     Errors: InputError as `grouping.assign` says.
     """

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,15 @@ import torch
 from torch import nn
 
 from optadvisor.config import OptimizerConfig
+from optadvisor.frameworks.looking import DECLARED
 from optadvisor.frameworks.parameters import Parameter
+from optadvisor.frameworks.torch import batches as data
+from optadvisor.frameworks.torch.keeping import unmoved_randomness, untouched
 from optadvisor.frameworks.torch.losses import loss_of
+from optadvisor.frameworks.torch.profiling import profile
 from optadvisor.frameworks.torch.reading import parameters, unwrap
 from optadvisor.frameworks.torch.subject import Subject, many
+from optadvisor.frameworks.torch.watching import tensors
 from optadvisor.kernels.errors import InputError
 from optadvisor.probing import ranging
 from optadvisor.probing.subject import Block, Sparse, Weights
@@ -46,15 +52,21 @@ class TorchSubject:
         self._loss_fn: Callable[..., Any] = given.loss_fn
         self._model = unwrap(given.model)
         trainable = [p for p in parameters(given.model) if p.trainable]
+        if not trainable:
+            raise InputError(f"{given.name} has no parameters to train: unfreeze some")
         self._tensors: list[nn.Parameter] = [_plain(p) for p in trainable]
         self.blocks = [Block(p.name, p.role, p.shape) for p in trainable]
         self._given, self._wanted = given.batches, wanted
-        with self._randomness():
+        with unmoved_randomness(*data.generators(given.batches)):
+            self._seeded()
             self._pool = self._drawn()
         self.distinct: int | None = len(self._pool)
-        self.batch_size = _batch_size(given.batches, self._pool[0])
-        samples = _length(getattr(given.batches, "dataset", None))
-        self.read: Mapping[str, tuple[Any, str]] = {"samples": (samples, "length of the data set")} if samples else {}
+        self.batch_size, _ = data.size(given.batches, self._pool[0])
+        known = {name: value for name, value in declared.to_dict().items() if value is not None}
+        looked = profile(replace(given, declared=known))
+        self.read: Mapping[str, tuple[Any, str]] = {
+            name: (getattr(looked.profile, name), why) for name, why in looked.reasons.items() if why != DECLARED
+        }
         self._initial = self._flat()
         self._start_buffers = self._buffers()
 
@@ -62,12 +74,12 @@ class TorchSubject:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Weights, buffers, training or evaluation mode, .grad and all generators are afterwards as they were."""
+        """Weights, .grad, buffers, modes and attributes of modules, and all generators are afterwards as they were."""
         kept = [tensor.detach().clone() for tensor in self._tensors]
         grads = [(tensor.grad, None if tensor.grad is None else tensor.grad.clone()) for tensor in self._tensors]
-        buffers, modes = self._buffers(), [(module, module.training) for module in self._model.modules()]
-        with self._randomness():
+        with untouched(self._model):
             try:
+                self._seeded()
                 self._model.train()
                 yield
             finally:
@@ -77,9 +89,6 @@ class TorchSubject:
                         tensor.grad = grad
                         if grad is not None and was is not None:
                             grad.copy_(was)
-                self._put(buffers)
-                for module, mode in modes:
-                    module.training = mode
 
     def start(self) -> Weights:
         self._put(self._start_buffers)
@@ -96,7 +105,8 @@ class TorchSubject:
         self._place(weights)
         torch.manual_seed((self._seed * 2**20 + number) % 2**63)
         with torch.enable_grad():
-            loss = loss_of(self._loss_fn, self._model, self._pool[number % len(self._pool)])
+            batch = data.moved(self._pool[number % len(self._pool)], self._tensors[0].device)
+            loss = loss_of(self._loss_fn, self._model, batch)
             if not loss.requires_grad:
                 raise InputError(f"{self.name}: the loss does not depend on the parameters: return it without detach()")
             found = torch.autograd.grad(loss, self._tensors, allow_unused=True)
@@ -110,47 +120,11 @@ class TorchSubject:
         return ranging.by_gradients(self, config, steps)
 
     def zeros(self) -> Sparse | None:
-        """Of the first mini-batch: numbers among the inputs that are 0, and rows of embedding tables that an example does
-        not look up."""
-        batch = self._pool[0]
-        inputs = batch[:-1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
-        examples = _examples(batch)
-        if not examples:
-            return None
-        dense = [part for part in _tensors(inputs) if part.is_floating_point() and part.shape[:1] == (examples,)]
-        tables, touched = self._looked_up(examples)
-        zero = sum(int((part == 0).sum()) for part in dense) / examples + sum(tables) - sum(touched)
-        total = sum(part.numel() for part in dense) / examples + sum(tables)
-        if not total:
-            return None
-        how = [f"{sum(tables):,} rows of embedding tables"] if tables else []
-        how += [f"{round(total - sum(tables)):,} numbers"] if dense else []
-        return Sparse(zero / total, f"zeros among the inputs of an example: {' and '.join(how)}")
+        """Of the first mini-batch, where its inputs are features, as a look at the model has it."""
+        value, why = self.read.get("sparse_fraction", (None, ""))
+        return None if value is None else Sparse(value, why)
 
     # How --------------------------------------------------------------------------------------------------------------
-
-    def _looked_up(self, examples: int) -> tuple[list[int], list[float]]:
-        """Rows of every embedding table that the first mini-batch uses, and how many of them an example looks up."""
-        rows: dict[nn.Module, int] = {}
-        touched: dict[nn.Module, float] = {}
-
-        def see(module: nn.Module, given: tuple[Any, ...]) -> None:
-            if given and isinstance(given[0], torch.Tensor) and given[0].numel():
-                ids = given[0]
-                own = ids.reshape(examples, -1) if ids.shape[:1] == (examples,) else None
-                mean = ids.numel() / examples if own is None else _mean_distinct(own)
-                rows[module] = int(module.num_embeddings)
-                touched[module] = touched.get(module, 0.0) + mean
-
-        found = [m for m in self._model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
-        hooks = [module.register_forward_pre_hook(see) for module in found]
-        try:
-            if found:
-                self.gradient(self._initial, 0)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return list(rows.values()), [min(touched[module], float(rows[module])) for module in rows]
 
     def _flat(self) -> Weights:
         return np.concatenate([_array(tensor.detach()) for tensor in self._tensors] or [np.zeros(0, np.float32)])
@@ -177,19 +151,10 @@ class TorchSubject:
                 module._buffers[name] = buffer
                 buffer.copy_(value)
 
-    @contextlib.contextmanager
-    def _randomness(self) -> Iterator[None]:
-        """The generators of Python, NumPy and PyTorch begin at the seed inside, and are put back afterwards."""
-        python, numpy = random.getstate(), np.random.get_state()  # what a person's loader may use
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-            try:
-                random.seed(self._seed)
-                np.random.seed(self._seed % 2**32)
-                torch.manual_seed(self._seed % 2**63)
-                yield
-            finally:
-                random.setstate(python)
-                np.random.set_state(numpy)
+    def _seeded(self) -> None:
+        random.seed(self._seed)
+        np.random.seed(self._seed % 2**32)
+        torch.manual_seed(self._seed % 2**63)
 
     def _drawn(self) -> list[Any]:
         pool: list[Any] = []
@@ -199,7 +164,7 @@ class TorchSubject:
             before = len(pool)
             for batch in itertools.islice(self._given, self._wanted - len(pool)):
                 pool.append(batch)
-                size += sum(part.numel() * part.element_size() for part in _tensors(batch))
+                size += sum(part.numel() * part.element_size() for part in tensors(batch))
                 if size > POOL and len(pool) >= FEWEST:
                     return pool
             if len(pool) == before:
@@ -241,34 +206,3 @@ def _array(tensor: torch.Tensor) -> Weights:
     dense = tensor.to_dense() if tensor.is_sparse else tensor
     found: Weights = dense.detach().to("cpu", torch.float32).reshape(-1).numpy()
     return found
-
-
-def _tensors(batch: Any) -> list[torch.Tensor]:
-    """Every tensor in a batch, however it is nested."""
-    if isinstance(batch, torch.Tensor):
-        return [batch]
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]
-
-
-def _examples(batch: Any) -> int | None:
-    """The length that all tensors of a batch share; None where they do not."""
-    sizes = {part.shape[0] for part in _tensors(batch) if part.ndim}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _batch_size(batches: Any, first: Any) -> int | None:
-    declared = getattr(batches, "batch_size", None)
-    return declared if isinstance(declared, int) and declared > 0 else _examples(first)
-
-
-def _length(data: Any) -> int | None:
-    try:
-        return len(data)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def _mean_distinct(ids: torch.Tensor) -> float:
-    ordered = ids.sort(dim=1).values
-    return float((ordered[:, 1:] != ordered[:, :-1]).sum(dim=1).double().mean()) + 1.0

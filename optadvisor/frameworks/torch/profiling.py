@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optadvisor.frameworks import naming
-from optadvisor.frameworks.guessing import Description, Input, Layer
+from optadvisor.frameworks.guessing import Description, Input, Layer, sparse_inputs
 from optadvisor.frameworks.looking import Look, look
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch import batches as data
@@ -192,12 +192,10 @@ def _of_the_data(batches: Any, batch: Any, description: Description, seen: Seen 
 def _sparse_fraction(batch: Any, description: Description, seen: Seen | None) -> tuple[float | None, str]:
     """Share of zeros among the features of an example: numbers that are 0, and rows of tables that it does not look up.
 
-    Only where inputs are features: not in images, sequences or tokens, whose zeros are values like others.
+    Only where they are features that are absent (`guessing.sparse_inputs`).
     """
     examples = data.examples(batch)
-    sequences = description.of("attention", "recurrent", "convolution", "patches", "transposed convolution")
-    attends = description.flow is not None and description.flow.attentions
-    if seen is None or not examples or sequences or attends:
+    if seen is None or not examples or not sparse_inputs(description):
         return None, ""
     dense = [t for t in seen.inputs if t.is_floating_point() and t.ndim == 2 and t.shape[0] == examples]
     if any(t.is_floating_point() and t.ndim != 2 for t in seen.inputs):
@@ -219,9 +217,7 @@ def _nonzero(tensor: Tensor) -> int:
 
 
 def _distinct(ids: Tensor, examples: int) -> float:
-    """Distinct ids an example looks up in one call, on average."""
+    """Distinct ids that an example looks up in one call, on average."""
     if ids.shape[:1] != (examples,):
         return float(ids.numel() / examples)  # a bag: ids of all examples in one line
-    ordered = ids.reshape(examples, -1).sort(dim=1).values
-    changes = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1)
-    return 1.0 + float(changes.double().mean())
+    return data.distinct(ids.reshape(examples, -1))

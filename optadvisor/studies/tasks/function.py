@@ -196,12 +196,17 @@ def loaded(target: str) -> tuple[Path, str, ModuleType]:
 
 
 def of(function: Callable[..., Any]) -> FunctionTask:
-    """The task of a function that is here already. PROFILE, SPACE and STEPS are those of its module."""
+    """The task of a function that is here already. PROFILE, SPACE and STEPS are those of its module, and its own."""
     plain = _plain(function)
     name = getattr(plain, "__qualname__", type(plain).__qualname__).replace("<locals>.", "")
     module = sys.modules.get(getattr(plain, "__module__", None) or type(plain).__module__)
+    if not inspect.isfunction(function):  # an object may stand in the module that it names as its own
+        home = sys.modules.get(getattr(function, "__module__", None) or "")
+        own = next((key for key, value in vars(home).items() if value is function), None) if home else None
+        if home and own:
+            name, module, plain = own, home, home
     try:
-        file = inspect.getsourcefile(plain if hasattr(plain, "__code__") else type(plain))
+        file = inspect.getsourcefile(plain if hasattr(plain, "__code__") or plain is module else type(plain))
     except (TypeError, OSError):
         file = None
     # A notebook's cell or a line typed in has no file that is the same tomorrow.
@@ -304,7 +309,7 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
         raise InputError(
             f"{origin}: {name}.scheduled is {scheduled!r}; it takes True, where it follows config.schedule"
         )
-    steps = attributes.get("STEPS")
+    steps = getattr(function, "STEPS", None) or attributes.get("STEPS")
     ranges, fixed = _space(attributes.get("SPACE"), origin)
     return Facts(
         origin,
@@ -312,7 +317,10 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
         direction,
         *_steps(function, f"{origin}: {name}"),
         None if steps is None else parse_count(steps, f"{origin}: STEPS"),
-        declared_profile(attributes.get("PROFILE"), origin),
+        {
+            **declared_profile(getattr(function, "PROFILE", None), f"{origin}: {name}"),
+            **declared_profile(attributes.get("PROFILE"), origin),
+        },
         ranges,
         fixed,
         scheduled,

@@ -26,10 +26,11 @@ HYBRID = oa.OptimizerConfig(
         {"role": "no_decay", "optimizer": "adamw", "hyperparameters": {"weight_decay": 0.0}},
     ],
 )
-# Rule -> the class of torch.optim whose keywords are the rule's. nag is SGD with nesterov=True, which build_torch adds.
+# Rule -> the class of torch.optim whose keywords are the rule's.
 CLASSES = {
     "sgd": "SGD",
     "momentum": "SGD",
+    "nag": "SGD",
     "adagrad": "Adagrad",
     "rmsprop": "RMSprop",
     "adam": "Adam",
@@ -59,6 +60,7 @@ def test_torch_optim_takes_the_groups_and_trains_with_their_values(rule):
     optimizer = getattr(torch.optim, CLASSES[rule])(groups)
     assert [group["role"] for group in optimizer.param_groups] == ["dense", "no_decay"]
     dense, spared = optimizer.param_groups
+    assert dense.get("nesterov", False) == spared.get("nesterov", False) == (rule == "nag")
     assert {name: dense[name] for name in values} == values
     assert {name: spared[name] for name in values} == {**values, "weight_decay": 0.0}
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
