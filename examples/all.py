@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACE = re.compile(r"(?P<head><!-- (?P<command>python \S+\.py.*?|machine) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+PLACE = re.compile(
+    r"(?P<head><!-- (?P<command>python \S+\.py.*?|machine|summary) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL
+)
 
 
 def ran(command):
@@ -36,6 +38,18 @@ def machine():
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy", "optuna"))
     cores = f"{os.cpu_count()} cores ({platform.machine()}), one used"
     return f"{cores}, load {os.getloadavg()[0]:.1f} before; Python {platform.python_version()}, {versions}."
+
+
+def summary(page):
+    """What the tables of a page say of the advised and the tuned row, a line a command."""
+    lines = ["| command | difference of the advised config | of the tuned one |", "|---|---|---|"]
+    for match in PLACE.finditer(page):
+        rows = [
+            row.strip("| ").split("|") for row in match["text"].splitlines() if row.startswith(("| advised", "| tuned"))
+        ]
+        if rows:
+            lines.append(f"| `{match['command']}` | {' | '.join(row[-1].strip() for row in rows)} |")
+    return "\n".join(lines)
 
 
 def filled(page, text_of):
@@ -56,12 +70,13 @@ def main():
     if not asked.page.is_file():
         sys.exit(f"there is no page {asked.page}")
     commands = [match["command"] for match in PLACE.finditer(asked.page.read_text(encoding="utf-8"))]
-    wanted = [command for command in commands if asked.only in command]
+    wanted = [command for command in commands if asked.only in command and command != "summary"]
     if not wanted:
         sys.exit(f"{asked.page} has no place <!-- python ...{asked.only}... --> ... <!-- end -->")
     texts = {command: machine() if command == "machine" else ran(command) for command in wanted}
     page = asked.page.read_text(encoding="utf-8")  # read again: somebody may have edited it meanwhile
-    asked.page.write_text(filled(page, texts.get), encoding="utf-8")
+    page = filled(page, texts.get)
+    asked.page.write_text(filled(page, {"summary": summary(page)}.get), encoding="utf-8")
 
 
 if __name__ == "__main__":

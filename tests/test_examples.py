@@ -206,11 +206,14 @@ def test_the_page_is_filled_at_its_markers_and_has_every_example():
     module = function.loaded(f"{EXAMPLES}/all.py:filled")[2]
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     commands = [match["command"] for match in module.PLACE.finditer(page)]
-    assert {command.split()[1] for command in commands if command != "machine"} == {f"examples/{n}.py" for n in SHORT}
+    run = [command for command in commands if command not in ("machine", "summary")]
+    assert {command.split()[1] for command in run} == {f"examples/{name}.py" for name in SHORT}
     assert len(commands) == page.count("<!-- end -->") == len(set(commands))
     for command in commands:
-        assert command == "machine" or f"\n    {command}\n" in page, "it was run"
+        assert command not in run or f"\n    {command}\n" in page, "it was run"
         once = module.filled(page, {command: "| new |"}.get)
         assert once.count("| new |") == 1
         assert module.filled(once, {command: "| new |"}.get) == once
     assert module.filled(page, lambda command: None) == page
+    assert module.filled(page, {"summary": module.summary(page)}.get) == page, "the summary is that of the tables"
+    assert module.summary(page).count("\n") == 1 + len(run)

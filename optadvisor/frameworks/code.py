@@ -1,30 +1,25 @@
-"""A config as source code that builds it: for PyTorch, or for our own kernels on NumPy arrays. Runs as it stands."""
+"""A config as source code that builds it, in each framework. Runs as it stands."""
 
 from __future__ import annotations
 
 import pprint
+import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from optadvisor import __version__
 from optadvisor.config import HYBRID, OptimizerConfig
+from optadvisor.frameworks.keras.translation import translate as keras_class
+from optadvisor.frameworks.optax.limits import refuse as refuse_optax
 from optadvisor.frameworks.refusing import Inexpressible
-from optadvisor.frameworks.torch.translation import translate
+from optadvisor.frameworks.torch.translation import refuse as refuse_torch
+from optadvisor.frameworks.torch.writing import standalone
 from optadvisor.kernels.errors import InputError, unknown
-from optadvisor.kernels.schedules import NEEDS_TOTAL, Schedule
-
-_FACTORS = {
-    "constant": "return 1.0",
-    "warmup": "return min(1.0, step / WARMUP_STEPS) if WARMUP_STEPS else 1.0",
-    "cosine": "return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / total_steps)))",
-    "warmup_cosine": "if step < WARMUP_STEPS:\n        return step / WARMUP_STEPS\n"
-    "    done = min(1.0, (step - WARMUP_STEPS) / max(1, total_steps - WARMUP_STEPS))\n"
-    "    return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * done))",
-}
 
 
 def code(config: OptimizerConfig, framework: str) -> str:
     """Source code that builds the config in a framework.
+
+    For PyTorch it needs PyTorch alone where torch.optim has the config as one class, else optadvisor beside it.
 
     Errors: InputError for a framework outside FRAMEWORKS, and for a config that the framework cannot express.
     """
@@ -46,64 +41,57 @@ def _header(config: OptimizerConfig, what: str) -> str:
     return "\n".join([*lines, '"""'])
 
 
+def _config(config: OptimizerConfig) -> str:
+    data = pprint.pformat(config.to_dict(), sort_dicts=False, width=100)
+    return "CONFIG = oa.OptimizerConfig.from_dict(\n" + "\n".join("    " + line for line in data.splitlines()) + "\n)"
+
+
+def _total(config: OptimizerConfig) -> int:
+    return int(config.schedule["total_steps"] or 1000)
+
+
+def _refuse(config: OptimizerConfig, framework: str, refuse: Callable[..., object]) -> None:
+    for rule, hyperparameters in config.roles().values():
+        try:
+            refuse(rule, hyperparameters, config.convention_of(rule))
+        except Inexpressible as error:
+            raise InputError(
+                f"no code for {framework}: {error}; use --framework numpy, which runs on our kernels"
+            ) from None
+
+
 def _torch(config: OptimizerConfig) -> str:
-    if config.optimizer == HYBRID:
-        raise InputError("a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy")
-    schedule = Schedule.from_dict(config.schedule)
-    (rule, values), *_ = config.roles().values()
+    _refuse(config, "torch", refuse_torch)
     try:
-        chosen = translate(rule, values, config.convention, constant_lr=schedule.name == "constant")
+        return standalone(config, _header(config, f"{config.optimizer} for PyTorch"))
     except Inexpressible as error:
-        raise InputError(f"{error}: use --framework numpy, which runs on our kernels") from None
-    if schedule.name not in _FACTORS:
-        raise InputError(f"code for schedule {schedule.name!r} is not written yet; written: {', '.join(_FACTORS)}")
-    keywords = dict(chosen.keywords)
-    decay = keywords.pop("weight_decay")
-    rest = ", ".join(f"{key}={_literal(value)}" for key, value in keywords.items())
-    total = schedule.total_steps
-    default = "" if total is None else f" = {total}"
-    warmup = schedule.resolve(total).warmup_steps if total is not None or schedule.name not in NEEDS_TOTAL else None
-    if warmup is None and schedule.warmup_fraction is None:
-        warmup = schedule.warmup_steps or 0
-    constants = {
-        "WARMUP_STEPS": f"round({schedule.warmup_fraction} * total_steps)" if warmup is None else str(warmup),
-        "FLOOR": repr(schedule.floor),
-    }
-    body = _FACTORS[schedule.name]
-    for constant, value in constants.items():
-        body = body.replace(constant, value)
-    imports = "import math\n\n" if "math." in body else ""
-    batch = "    Every step uses all samples: the config is for full-batch descent.\n" if config.batch == "full" else ""
-    return f'''{_header(config, f"{config.optimizer} for PyTorch")}
+        why = textwrap.fill(f"Not PyTorch alone: {error}.", 100, initial_indent="# ", subsequent_indent="# ")
+    if config.optimizer == HYBRID:
+        model = "torch.nn.EmbeddingBag(1000, 32), torch.nn.Linear(32, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)"
+        inputs = "torch.randint(1000, (256, 4))"
+    else:
+        model = "torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)"
+        inputs = "torch.rand(256, 64)"
+    return f'''{_header(config, f"{config.optimizer} for PyTorch, built by optadvisor")}
 
-{imports}import torch
+import torch
+
+import optadvisor as oa
+
+{why}
+{_config(config)}
 
 
-def lr_factor(step: int, total_steps: int{default}) -> float:
-    """Factor on the learning rate after `step` steps: schedule {schedule.name}."""
-    {body}
-
-
-def build(model: torch.nn.Module, total_steps: int{default}):
-    """Optimizer and scheduler of a model; call scheduler.step() after every optimizer.step().
-
-{batch}    Weight decay leaves biases and normalisation (arrays of less than two dimensions) alone.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": {_literal(decay)}}},
-        {{"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}},
-    ]
-    optimizer = torch.optim.{chosen.name}([g for g in groups if g["params"]], {rest})
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total_steps))
-    return optimizer, scheduler
+def build(model: torch.nn.Module, total_steps: int = {_total(config)}):
+    """Optimizer and scheduler of a model; call scheduler.step() after every optimizer.step()."""
+    return CONFIG.build_torch(model, total_steps)
 
 
 if __name__ == "__main__":
     # Shows that it runs: replace model and data by yours.
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-    inputs, labels = torch.rand(256, 64), torch.randint(10, (256,))
+    model = torch.nn.Sequential({model})
+    inputs, labels = {inputs}, torch.randint(10, (256,))
     optimizer, scheduler = build(model, total_steps=100)
     for step in range(100):
         optimizer.zero_grad()
@@ -116,8 +104,91 @@ if __name__ == "__main__":
 '''
 
 
+def _optax(config: OptimizerConfig) -> str:
+    _refuse(config, "optax", refuse_optax)
+    return f'''{_header(config, f"{config.optimizer} for JAX, built by optadvisor on optax")}
+
+import jax
+import optax
+
+import optadvisor as oa
+
+{_config(config)}
+
+
+def build(params, total_steps={_total(config)}):
+    """optax.GradientTransformation for a pytree of parameters; call update(grads, state, params)."""
+    return CONFIG.build_optax(params, total_steps)
+
+
+if __name__ == "__main__":
+    # Shows that it runs: replace params, data and loss by yours.
+    ids = jax.random.randint(jax.random.key(0), (256, 4), 0, 1000)
+    target = jax.random.normal(jax.random.key(1), (256, 1))
+    params = {{
+        "embed": {{"embedding": 0.1 * jax.random.normal(jax.random.key(2), (1000, 8))}},
+        "dense": {{"kernel": 0.1 * jax.random.normal(jax.random.key(3), (8, 1)), "bias": jax.numpy.zeros(1)}},
+    }}
+    optimizer = build(params, total_steps=100)
+    state = optimizer.init(params)
+
+    def loss_of(params):
+        hidden = params["embed"]["embedding"][ids].sum(axis=1)
+        return ((hidden @ params["dense"]["kernel"] + params["dense"]["bias"] - target) ** 2).mean()
+
+    @jax.jit
+    def train(params, state):
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    for step in range(100):
+        params, state, loss = train(params, state)
+        if step % 20 == 0:
+            print(f"step {{step}}: loss {{loss:.4f}}")
+'''
+
+
+def _keras(config: OptimizerConfig) -> str:
+    _refuse(config, "keras", lambda *rule: keras_class(*rule, constant_lr=False))
+    return f'''{_header(config, f"{config.optimizer} for Keras, built by optadvisor")}
+
+import keras
+import numpy as np
+
+import optadvisor as oa
+
+{_config(config)}
+
+
+def build(model=None, total_steps={_total(config)}):
+    """Optimizer for model.compile(optimizer=...); the model, built, tells which variable is in which group."""
+    return CONFIG.build_keras(model, total_steps)
+
+
+if __name__ == "__main__":
+    # Shows that it runs: replace model and data by yours.
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    ids, target = rng.integers(1000, size=(256, 4)), rng.normal(size=(256, 1)).astype("float32")
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(1000, 8),
+            keras.layers.Flatten(),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=build(model, total_steps=100), loss="mse")
+    for step in range(100):
+        loss = float(model.train_on_batch(ids, target))
+        if step % 20 == 0:
+            print(f"step {{step}}: loss {{loss:.4f}}")
+'''
+
+
 def _numpy(config: OptimizerConfig) -> str:
-    data = pprint.pformat(config.to_dict(), sort_dicts=False, width=100)
     roles = ""
     if config.optimizer == HYBRID:
         roles = f', roles={{"w": "dense", "b": "{"no_decay" if "no_decay" in config.roles() else "dense"}"}}'
@@ -127,12 +198,10 @@ import numpy as np
 
 import optadvisor as oa
 
-CONFIG = oa.OptimizerConfig.from_dict(
-{_indent(data)}
-)
+{_config(config)}
 
 
-def build(params, total_steps={config.schedule["total_steps"] or 1000}, roles=None):
+def build(params, total_steps={_total(config)}, roles=None):
     """Optimizer of a list or dict of float32 or float64 arrays, which step(grads) updates in place."""
     return oa.kernels.Optimizer.from_config(CONFIG, params, total_steps, roles)
 
@@ -151,12 +220,9 @@ if __name__ == "__main__":
 '''
 
 
-def _indent(text: str) -> str:
-    return "\n".join("    " + line for line in text.splitlines())
-
-
-def _literal(value: Any) -> str:
-    return f"({', '.join(repr(v) for v in value)})" if isinstance(value, (list, tuple)) else repr(value)
-
-
-FRAMEWORKS: Mapping[str, Callable[[OptimizerConfig], str]] = {"torch": _torch, "numpy": _numpy}
+FRAMEWORKS: Mapping[str, Callable[[OptimizerConfig], str]] = {
+    "torch": _torch,
+    "optax": _optax,
+    "keras": _keras,
+    "numpy": _numpy,
+}

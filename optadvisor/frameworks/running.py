@@ -17,26 +17,32 @@ def factor(schedule: Schedule, t: Any, library: Any) -> Any:
     return on_arrays(Schedule.factor, library)(schedule, t)
 
 
+def check(rule: str, hyperparameters: Mapping[str, Value], convention: str) -> Form:
+    """The form of a rule that `Steps` runs. Errors: Inexpressible for those that it cannot."""
+    record = rules.get(rule)
+    form = record.form(hyperparameters, convention)
+    if form.lookahead:
+        raise Inexpressible(f"{rule} in convention {convention!r} takes its gradient at the look-ahead point")
+    if form.evaluation:
+        raise Inexpressible(f"{rule} evaluates at other weights than it trains")
+    if (form.stage and not form.row_number) or record.vector_form:
+        raise Inexpressible(f"{rule} needs a whole tensor at once")
+    return form
+
+
 class Steps:
     """The steps of a rule, element by element or row by row, on arrays of a library with NumPy's names.
 
     scalars: the library of `coefficients`, where that is another.
 
     Errors: Inexpressible for a rule whose step needs more of a tensor than its rows, whose gradient belongs to another
-    point than the parameters, or whose weights to evaluate do.
+    point than the parameters, or whose weights to evaluate do (`check`).
     """
 
     def __init__(
         self, rule: str, hyperparameters: Mapping[str, Value], convention: str, library: Any, scalars: Any = None
     ) -> None:
-        record = rules.get(rule)
-        form = record.form(hyperparameters, convention)
-        if form.lookahead:
-            raise Inexpressible(f"{rule} in convention {convention!r} takes its gradient at the look-ahead point")
-        if form.evaluation:
-            raise Inexpressible(f"{rule} evaluates at other weights than it trains")
-        if (form.stage and not form.row_number) or record.vector_form:
-            raise Inexpressible(f"{rule} needs a whole tensor at once")
+        form = check(rule, hyperparameters, convention)
         self.form: Form = form
         self.library = library
         self._flat = flatten(hyperparameters)

@@ -114,21 +114,54 @@ def test_a_damaged_file(run, data_folder: Path):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (OptimizerConfig.of("ftrl"), "torch.optim has no ftrl: use --framework numpy"),
-        (OptimizerConfig.of("lion"), "torch.optim has no lion: use --framework numpy"),
+        (OptimizerConfig.of("ftrl"), "torch.optim has no ftrl"),
+        (OptimizerConfig.of("lion"), "torch.optim has no lion"),
         (OptimizerConfig.of("muon"), "torch.optim.Muon iterates in bfloat16 and takes matrices alone"),
-        (HYBRID, "a hybrid has one rule a group, and torch.optim has no class for that: use --framework numpy"),
+        (OptimizerConfig.of("adam", {}, Schedule("wsd", 5, 100)), "schedule 'wsd' has no short form"),
+        (OptimizerConfig("adam", {"weight_decay": 0.1}), "its groups differ in more than weight decay"),
+        (OptimizerConfig("adam", convention="keras"), "torch.optim has no adam in convention 'keras', which is"),
+        (
+            OptimizerConfig("adam", {"amsgrad": True}, convention="optax"),
+            "torch.optim has no adam in convention 'optax'",
+        ),
+        (HYBRID, "a hybrid has one rule a group, and torch.optim has no class for that"),
+    ],
+    ids=str,
+)
+def test_what_torch_alone_has_not_is_built_by_optadvisor(run, config: OptimizerConfig, reason: str):
+    keep(config)
+    done = run("config", TASK, "--framework", "torch")
+    assert done.code == 0
+    assert f"# Not PyTorch alone: {reason}" in done.out
+    assert "CONFIG.build_torch(model, total_steps)" in done.out
+
+
+@pytest.mark.parametrize("framework", ["torch", "optax", "keras"])
+def test_what_no_gradient_before_the_step_can_do_is_refused(run, framework: str):
+    keep(OptimizerConfig("nag", convention="paper"))
+    run("config", TASK, "--framework", framework).refused(
+        "nag in convention 'paper' takes its gradient at the look-ahead"
+    )
+
+
+@pytest.mark.parametrize(
+    ("framework", "rule", "reason"),
+    [
+        ("optax", "muon", "no code for optax: optax.contrib.muon corrects the bias of its average"),
+        ("optax", "schedule_free_adamw", "evaluates at other weights than it trains"),
+        ("keras", "muon", "no code for keras: keras.optimizers.Muon scales matrices in another way"),
+        ("keras", "lamb", "keras.optimizers.Lamb decays weights outside of its trust ratio"),
     ],
 )
-def test_what_torch_has_not_is_refused_with_the_reason(run, config: OptimizerConfig, reason: str):
-    keep(config)
-    run("config", TASK, "--framework", "torch").refused(reason)
+def test_what_a_framework_cannot_do_is_refused_with_the_reason(run, framework: str, rule: str, reason: str):
+    keep(OptimizerConfig.of(rule))
+    run("config", TASK, "--framework", framework).refused(reason, "use --framework numpy")
 
 
 @pytest.mark.parametrize(("rule", "convention"), sorted(AGREES))
 def test_a_convention_that_agrees_is_written_for_torch(rule, convention):
     """The list says so: here the two conventions arrive at the same place."""
-    config = OptimizerConfig(rule, {"weight_decay": 0.1}, convention=convention)
+    config = replace(OptimizerConfig.of(rule, {"weight_decay": 0.1}), convention=convention)
     assert frameworks.code(config, "torch") == frameworks.code(replace(config, convention="pytorch"), "torch")
     places = []
     for each in (config, replace(config, convention="pytorch")):
@@ -148,15 +181,7 @@ def test_numpy_code_carries_the_convention(tmp_path, convention):
     assert {group.convention for group in optimizer.groups} == {convention}
 
 
-def test_other_conventions_and_schedules_are_refused_for_torch():
-    with pytest.raises(InputError, match=r"torch\.optim has no nag in convention 'paper'"):
-        frameworks.code(OptimizerConfig("nag", convention="paper"), "torch")
-    with pytest.raises(InputError, match=r"convention 'keras', which is keras\.optimizers\.Adam: eps beside"):
-        frameworks.code(OptimizerConfig("adam", convention="keras"), "torch")
-    with pytest.raises(InputError, match=r"no adam in convention 'optax', .* use --framework numpy"):
-        frameworks.code(OptimizerConfig("adam", {"amsgrad": True}, convention="optax"), "torch")
-    with pytest.raises(InputError, match="code for schedule 'wsd' is not written yet"):
-        frameworks.code(config_of("adamw", Schedule("wsd", 5, 100)), "torch")
+def test_an_unknown_framework():
     with pytest.raises(InputError, match="unknown framework 'tourch': did you mean 'torch'"):
         frameworks.code(config_of("adamw"), "tourch")
 
@@ -194,6 +219,32 @@ def script(run: Any, tmp_path: Path, framework: str) -> list[float]:
     ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
     return [float(line.split()[-1]) for line in ran.stdout.splitlines()]
+
+
+# Code that optadvisor builds with, run as a person runs it -----------------------------------------------------------
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("config", [HYBRID, OptimizerConfig.of("lion", {"lr": 0.01})], ids=["hybrid", "lion"])
+def test_torch_code_built_by_optadvisor_runs_as_a_script(run, tmp_path: Path, config: OptimizerConfig):
+    pytest.importorskip("torch")
+    keep(config)
+    losses = script(run, tmp_path, "torch")
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("config", [config_of("adamw", SCHEDULES[3]), HYBRID], ids=["adamw", "hybrid"])
+@pytest.mark.parametrize("framework", ["optax", "keras"])
+def test_code_for_other_frameworks_runs_as_a_script(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str, config: OptimizerConfig
+):
+    pytest.importorskip("optax")
+    pytest.importorskip("keras")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keep(config)
+    losses = script(run, tmp_path, framework)
+    assert losses[-1] < losses[0]
 
 
 # PyTorch code --------------------------------------------------------------------------------------------------------

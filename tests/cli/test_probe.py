@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,14 @@ def test_what_could_not_be_measured_is_shown_as_such(capsys: pytest.CaptureFixtu
 )
 def test_noise_scales_in_words(noise: Noise, text: str):
     assert command._noise(noise) == text
+
+
+def test_a_built_in_task_needs_no_framework():
+    script = (
+        "import optadvisor as oa, sys; oa.probe('quadratic', mini_batches=3, steps=2, range_test=False); "
+        "print(' '.join(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert not {name.split(".")[0] for name in loaded.split()} & {"torch", "jax", "keras", "optax"}

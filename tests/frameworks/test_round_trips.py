@@ -21,9 +21,9 @@ pytestmark = pytest.mark.parity
 torch.set_num_threads(1)
 
 STEPS, BATCH = 100, 16
-# Largest distance of a tensor, norm by norm, at every step. float64: PyTorch keeps NAdam's product of momenta in
-# float32, and Keras its cosines.
-BOUND = {"float32": 1e-5, "float64": 1e-6}
+# Largest distance of a tensor, norm by norm, at every step. Measured: float32 2.1e-6 (optax, adamw), 0.9e-6 elsewhere;
+# float64 7e-12 (PyTorch keeps NAdam's product of momenta in float32), but 3e-8 in Keras' own training loop.
+BOUND = {"float32": 1e-5, "float64": 1e-7}
 NAMES = ("table", "w1", "b1", "w2", "b2")
 WARM = Schedule("warmup_cosine", 10, floor=0.1)
 
@@ -61,11 +61,11 @@ REFUSED = {
 
 
 def toy() -> tuple[dict[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
-    """First parameters and mini-batches: two ids a sample -> table -> tanh layer -> one number."""
+    """First parameters and mini-batches: two ids a sample -> table -> tanh layer -> two numbers."""
     draw = np.random.default_rng(0)
-    shapes = {"table": (12, 3), "w1": (6, 5), "b1": (5,), "w2": (5, 1), "b2": (1,)}
+    shapes = {"table": (12, 3), "w1": (6, 5), "b1": (5,), "w2": (5, 2), "b2": (2,)}
     params = {name: draw.normal(size=shape) for name, shape in shapes.items()}
-    batches = [(draw.integers(12, size=(BATCH, 2)), draw.normal(size=(BATCH, 1))) for _ in range(STEPS)]
+    batches = [(draw.integers(12, size=(BATCH, 2)), draw.normal(size=(BATCH, 2))) for _ in range(STEPS)]
     return params, batches
 
 
@@ -101,7 +101,7 @@ def in_numpy(config: oa.OptimizerConfig, dtype: str) -> Path:
     for ids, target in batches:
         x = p["table"][ids].reshape(BATCH, -1)
         hidden = np.tanh(x @ p["w1"] + p["b1"])
-        error = 2 * (hidden @ p["w2"] + p["b2"] - target.astype(dtype)) / BATCH
+        error = (hidden @ p["w2"] + p["b2"] - target.astype(dtype)) / BATCH
         before = error @ p["w2"].T * (1 - hidden**2)
         rows = np.zeros_like(p["table"])
         np.add.at(rows, ids.reshape(-1), (before @ p["w1"].T).reshape(2 * BATCH, -1))
@@ -182,7 +182,7 @@ def keras_model(dtype: str) -> Any:
             layers.Embedding(12, 3),
             layers.Flatten(),
             layers.Dense(5, activation="tanh"),
-            layers.Dense(1),
+            layers.Dense(2),
         ]
     )
     model.set_weights([params[name].astype(dtype) for name in NAMES])
@@ -242,7 +242,7 @@ def test_the_path_is_that_of_the_kernels(name: str, framework: str, dtype: str):
         return
     expected, found = in_numpy(config, dtype), FRAMEWORKS[framework](config, dtype)
     worst = 0.0
-    # Against a tensor's largest norm so far: the lone number of b2 passes through 0, where no relative error holds.
+    # Against a tensor's largest norm so far: a small tensor passes through 0, where no relative error holds.
     largest = dict.fromkeys(NAMES, 0.0)
     for t in range(STEPS):
         for tensor in NAMES:

@@ -1,19 +1,17 @@
-"""Which optimizer of Keras is one of our rules, and in which words."""
+"""Which optimizer of Keras is one of our rules, and in which words. Imports no Keras: code for it is written with it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
 from optadvisor.frameworks.refusing import Inexpressible
-from optadvisor.frameworks.running import Steps
+from optadvisor.frameworks.running import check
 from optadvisor.kernels.rules.record import Value
 
 OURS = "our rule on Keras variables"
 _THEIRS = {
-    "muon": "keras.optimizers.Muon takes other steps for what is no matrix, so it is another rule",
+    "muon": "keras.optimizers.Muon scales matrices in another way, and its Adam has the epsilon hat, so it is another rule",
     "lamb": "keras.optimizers.Lamb decays weights outside of its trust ratio, so with weight_decay it is another rule",
     "nag": "nag in convention 'paper' takes its gradient at the look-ahead point, and Keras gives the gradient",
 }
@@ -59,7 +57,7 @@ def translate(
         keywords = {"beta_1": b1, "beta_2": b2, "epsilon": h["eps"], "amsgrad": h["amsgrad"]}
         return "Adam" if rule == "adam" or not decay else "AdamW", {**keywords, "weight_decay": decay}
     try:
-        Steps(rule, hyperparameters, convention, keras.ops)
+        check(rule, hyperparameters, convention)
     except Inexpressible as error:
         raise Inexpressible(_THEIRS.get(rule, str(error))) from None
     return None

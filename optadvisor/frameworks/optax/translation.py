@@ -7,17 +7,12 @@ from typing import Any
 
 import optax
 
+from optadvisor.frameworks.optax.limits import refuse
 from optadvisor.frameworks.optax.running import by_rule, rate
-from optadvisor.frameworks.refusing import Inexpressible
 from optadvisor.kernels.rules.record import Value
 from optadvisor.kernels.schedules import Schedule
 
 OURS = "our rule on JAX arrays"
-_CONTRIB = {
-    "muon": "optax.contrib.muon corrects the bias of its average, so it is another rule",
-    "schedule_free_adamw": "schedule_free_adamw evaluates at other weights than it trains, which optax.contrib.schedule_free has",
-    "nag": "nag in convention 'paper' takes its gradient at the look-ahead point, and optax is given the gradient",
-}
 
 
 def translate(
@@ -29,6 +24,7 @@ def translate(
 
     Errors: Inexpressible with the reason.
     """
+    refuse(rule, hyperparameters, convention)
     h: dict[str, Any] = dict(hyperparameters)
     if (rule, convention) == ("adamw", "paper"):
         decay = h["weight_decay"] / h["lr"] if h["lr"] else 0.0
@@ -38,12 +34,7 @@ def translate(
         stock = _as_pytorch(rule, h, rate(h["lr"], schedule))
     else:
         stock = _as_optax(rule, h, rate(h["lr"], schedule)) if convention == "optax" else None
-    if stock is not None:
-        return stock
-    try:
-        return by_rule(rule, h, convention, schedule), OURS
-    except Inexpressible as error:
-        raise Inexpressible(_CONTRIB.get(rule, str(error))) from None
+    return stock or (by_rule(rule, h, convention, schedule), OURS)
 
 
 def _l2(decay: float, rule: optax.GradientTransformation, how: str) -> tuple[optax.GradientTransformation, str]:
@@ -58,7 +49,7 @@ def _as_pytorch(rule: str, h: dict[str, Any], lr: Any) -> tuple[optax.GradientTr
     if rule == "rmsprop" and not h["centered"]:
         parts = [optax.scale_by_rms(h["alpha"], h["eps"], eps_in_sqrt=False)]
         parts += [optax.trace(h["momentum"])] if h["momentum"] else []
-        how = "scale_by_rms(eps_in_sqrt=False), trace, scale_by_learning_rate"
+        how = f"scale_by_rms(eps_in_sqrt=False){', trace' if h['momentum'] else ''}, scale_by_learning_rate"
         return _l2(h["weight_decay"], optax.chain(*parts, optax.scale_by_learning_rate(lr)), how)
     if rule == "lion":
         return optax.lion(lr, *h["betas"], weight_decay=h["weight_decay"]), "lion"

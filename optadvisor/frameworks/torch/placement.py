@@ -49,41 +49,62 @@ class Bound:
             layout.axes or layout.copied or memory.on_gpu(p) or getattr(p, "grad_dtype", p.dtype) != p.dtype
             for p, layout in zip(params, layouts, strict=True)
         )
+        self._copies = [(p, layout) for p, layout in zip(params, layouts, strict=True) if layout.copied]
         self._idle: list[int] = []
         self._each = True  # whether the table is not as a step of ordinary gradients leaves it
         self._kept: list[Any] = []
 
-    def bind(self) -> bool:
-        """Write where the gradients are; whether there are any."""
+    def bind(self) -> bool | None:
+        """Write where the gradients are; whether there are any. None: the parameters have other shapes than before."""
         gradients: list[Any] = [p.grad for p in self.params]
-        if self._ordinary:
-            try:
-                addresses = list(map(_address, gradients))
-            except (TypeError, RuntimeError):  # None, and sparse gradients, which have no address
-                return self._bind_each(gradients)
-            if all(map(_contiguous, gradients)) and list(map(_size, gradients)) == self._sizes:
-                self.group.table[:, loops.GRADIENT] = addresses
-                if self._each:
-                    self.group.table[:, loops.SIZE] = self._full
-                    self.group.sparse.clear()
-                    self._idle, self._each, self._kept = [], False, []
-                return True
-        return self._bind_each(gradients)
+        if not self._ordinary:
+            return self._bind_each(gradients)
+        try:
+            addresses = list(map(_address, gradients))
+        except (TypeError, RuntimeError):  # None, and sparse gradients, which have no address
+            return self._bind_some(gradients)
+        if not all(map(_contiguous, gradients)) or list(map(_size, gradients)) != self._sizes:
+            return self._bind_each(gradients)
+        self.group.table[:, loops.GRADIENT] = addresses
+        if self._each:
+            self.group.table[:, loops.SIZE] = self._full
+            self.group.sparse.clear()
+            self._idle, self._each, self._kept = [], False, []
+        return True
 
-    def _bind_each(self, gradients: list[Tensor | None]) -> bool:
+    def _bind_some(self, gradients: list[Tensor | None]) -> bool | None:
+        """`bind` where some parameters have none, as every step of a mixture of experts."""
+        there = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        found: list[Any] = [gradients[i] for i in there]
+        try:
+            addresses = list(map(_address, found))
+        except RuntimeError:
+            return self._bind_each(gradients)
+        if not all(map(_contiguous, found)) or list(map(_size, found)) != [self._sizes[i] for i in there]:
+            return self._bind_each(gradients)
+        table = self.group.table
+        table[:, loops.SIZE] = 0
+        table[there, loops.SIZE], table[there, loops.GRADIENT] = self._full[there], addresses
+        self.group.sparse.clear()
+        self._idle = [i for i, gradient in enumerate(gradients) if gradient is None]
+        self._each, self._kept = True, []
+        return bool(there)
+
+    def _bind_each(self, gradients: list[Tensor | None]) -> bool | None:
+        if any(p.shape != layout.tensor.shape for p, layout in zip(self.params, self.layouts, strict=True)):
+            return None
         self._each, self._idle, self._kept = True, [], []
         self.group.sparse.clear()
         for i, gradient in enumerate(gradients):
             if gradient is None:
                 self._idle.append(i)
                 self.group.bind(i, None)
-            else:
-                gradient = gradient.detach()
-                find = self._dense if gradient.layout is torch.strided else self._rows
-                found = find(i, gradient)
-                self._kept.append(found)
-                self.group.bind(i, found)
-            if self.layouts[i].copied and gradient is not None:
+                continue
+            gradient = gradient.detach()
+            found = (self._dense if gradient.layout is torch.strided else self._rows)(i, gradient)
+            self._kept.append(found)
+            self.group.bind(i, found)
+            if self.layouts[i].copied:
                 self.layouts[i].memory.copy_(self.layouts[i].tensor)
         return len(self._idle) < len(self.params)
 
@@ -126,8 +147,8 @@ class Bound:
             self.counts[active] += 1
             self.group.delays[self._idle] += 1
             stepped = [p for p, stepped in zip(self.params, active, strict=True) if stepped]
-            for p, layout in zip(self.params, self.layouts, strict=True):
-                if layout.copied and p.grad is not None:
+            for p, layout in self._copies:
+                if p.grad is not None:
                     layout.tensor.copy_(layout.memory)
         torch.autograd.graph.increment_version(stepped)
 
@@ -137,6 +158,7 @@ class Part:
 
     def __init__(self, group: dict[str, Any], number: int) -> None:
         self.settings = Settings(group, f"group {number}")
+        self.stateless = not self.settings.rule.states() and not twins.counts(self.settings.rule)
         self.listed = list(group["params"])
         self.strangers: list[Tensor] = []  # without state or gradient so far
         self.bounds: list[Bound] = []
@@ -174,11 +196,15 @@ class Placement:
                 if id(p) in seen:
                     continue
                 seen.add(id(p))
-                if p.grad is None and not state.get(p):
+                # Without states there is nothing to save by leaving out what learns but has no gradient now.
+                if p.grad is None and not state.get(p) and not (part.stateless and p.requires_grad):
                     part.strangers.append(p)
                     continue
                 memory.check(p, name_of(group, number, i))
                 members[number].append((i, p, Layout(p, part.settings.rule.elementwise)))
+        places = dict.fromkeys(str(p.device) for own in members for _, p, _ in own)
+        if len(places) > 1:
+            raise InputError(f"the parameters are on {' and '.join(places)}: one optimizer works in one place")
         streams = [torch.cuda.current_stream(p.device) for own in members for _, p, _ in own if p.is_cuda]
         self._stream = streams[0] if streams else None
         given = [
@@ -237,7 +263,10 @@ class Placement:
             return False
         found = False
         for bound in self.bounds:
-            found = bound.bind() or found
+            some = bound.bind()
+            if some is None:
+                return False
+            found = some or found
         # The gradients live as long as the parameters hold them, so long enough for their addresses.
         if found and self.engine.advance():
             for bound in self.bounds:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from optadvisor.frameworks.refusing import Inexpressible
 from optadvisor.kernels import rules
+from optadvisor.kernels.errors import InputError
 from optadvisor.kernels.rules.record import Value
 
 # Our rule -> PyTorch's class, and what of it is fixed. Its keywords are the rule's.
@@ -32,6 +33,15 @@ AGREES = {
     ("adam", "optax"),
     ("adamw", "optax"),
 }
+
+
+def refuse(rule: str, hyperparameters: Mapping[str, Value], convention: str) -> None:
+    """InputError for what no optimizer of PyTorch can be, neither its own nor ours."""
+    if rules.get(rule).form(hyperparameters, convention).lookahead:
+        raise InputError(
+            f"{rule} in convention {convention!r} takes its gradient at the look-ahead point, and in PyTorch the "
+            "gradient is there before the step: use convention 'pytorch', the same path while lr is constant"
+        )
 
 
 @dataclass(frozen=True)

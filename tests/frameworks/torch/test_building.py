@@ -277,6 +277,36 @@ def test_a_group_added_later_goes_to_the_part_of_its_role():
         optimizer.add_param_group({"params": [model.items.weight], "role": "dense"})
 
 
+# Our kernels ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "kernels"),
+    [(hybrid("ftrl"), None), (hybrid("rowwise_adagrad", "lamb"), None), (hybrid(), "optadvisor")],
+    ids=["ftrl", "rowwise_adagrad", "asked for"],
+)
+def test_a_hybrid_on_our_kernels_goes_on_bit_equal_from_a_checkpoint(config: oa.OptimizerConfig, kernels: str | None):
+    one, two, three = (made(config, kernels=kernels) for _ in range(3))
+    assert type(one[1]) is oa.torch.Optimizer
+    train(*one, batches(40))
+    train(*two, batches(20))
+    for thing, state in zip(three, checkpoint(*two), strict=True):
+        thing.load_state_dict(state)
+    train(*three, batches(20, 20))
+    assert equal(one[0], three[0])
+
+
+def test_the_kernels_refuse_what_they_cannot_before_training():
+    with pytest.raises(InputError, match=r"items.weight has sparse gradients, which lion does not take"):
+        oa.OptimizerConfig("lion").build_torch(Recommender())
+    with pytest.raises(InputError, match="which sgd with weight_decay does not take"):
+        oa.OptimizerConfig("sgd", {"weight_decay": 0.1}).build_torch(Recommender(), kernels="optadvisor")
+    with pytest.raises(
+        InputError, match="takes its gradient at the look-ahead point, and in PyTorch the gradient is there"
+    ):
+        oa.OptimizerConfig("nag", convention="paper").build_torch(Recommender(sparse=False))
+
+
 # Which class ---------------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +336,16 @@ def test_one_rule_is_torchs_own_class(rule: str, name: str, fused: bool | None):
 def test_sparse_tables_under_adam_go_to_sparse_adam():
     optimizer, _ = hybrid("adam").build_torch(Recommender(), 10)
     assert [type(part).__name__ for part in optimizer.parts] == ["Adam", "SparseAdam", "AdamW"]
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nag", "adagrad"])
+def test_sparse_gradients_move_a_table_as_dense_ones_do(rule: str):
+    models = [Recommender(sparse) for sparse in (True, False)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model in models:
+        train(model, *oa.OptimizerConfig(rule, {}, WARM).build_torch(model, 30), batches(30))
+    for one, two in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 def test_half_precision_is_not_fused():

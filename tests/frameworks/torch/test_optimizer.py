@@ -129,6 +129,40 @@ def test_a_model_that_became_float64_takes_its_state_along():
     assert (state["exp_avg"].dtype, float(state["step"])) == (torch.float64, 3.0)
 
 
+def test_a_parameter_cut_to_a_part_of_its_memory():
+    p = torch.ones(6, requires_grad=True)
+    optimizer = Optimizer("sgd", [p], lr=1.0)
+    p.grad = torch.ones(6)
+    optimizer.step()
+    p.grad = None
+    p.data = p.data[:2]  # pruning: the same address, another size
+    p.grad = torch.ones(2)
+    optimizer.step()
+    assert p.tolist() == [-1.0, -1.0]
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_experts_of_which_each_step_uses_some(rule: str):
+    def run(make: Any) -> tuple[list[Any], Any]:
+        params = [torch.ones(3, requires_grad=True) for _ in range(6)]
+        optimizer = make(params)
+        for step in range(10):
+            optimizer.zero_grad()
+            for i in ((step + 1) % 6, (step * 5) % 6):
+                params[i].grad = torch.linspace(-1.0, 2.0, 3) * (i + 1)
+            optimizer.step()
+        return params, optimizer
+
+    ours, optimizer = run(lambda p: Optimizer(rule, p, lr=0.1))
+    theirs, _ = run(lambda p: getattr(torch.optim, {"sgd": "SGD", "adam": "Adam"}[rule])(p, lr=0.1))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    before = optimizer._placement
+    optimizer.zero_grad()
+    ours[2].grad = torch.ones(3)
+    optimizer.step()
+    assert optimizer._placement is before  # nothing is placed anew once all have been seen
+
+
 def test_float32_and_float64_in_one_group():
     a = torch.ones(3, requires_grad=True)
     b = torch.ones(3, dtype=torch.float64, requires_grad=True)
