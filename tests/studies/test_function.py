@@ -589,16 +589,23 @@ class Made:
 
 def test_an_object_says_itself_what_it_is_and_where_it_was_made(tmp_path: Path):
     path = tmp_path / "made_here.py"
-    path.write_text("PROFILE = {'domain': 'tabular'}\nSTEPS = 9\n")
+    path.write_text("PROFILE = {'domain': 'tabular'}\nSTEPS = 9\nSPACE = {'lr': 0.1}\n")
     module = function._module(path)
     own = {"domain": "vision", "parameters": 12}
-    module.first = Made(__module__=module.__name__, PROFILE=own, STEPS=5)  # type: ignore[attr-defined]
+    space = {"lr": [0.1, 1.0], "eps": 1e-6, "weight_decay": [1e-3, 1e-2]}
+    refused = {"lamb": "it is woolly"}
+    module.first = Made(  # type: ignore[attr-defined]
+        __module__=module.__name__, PROFILE=own, STEPS=5, SPACE=space, refused=refused
+    )
     module.second = Made(__module__=module.__name__)  # type: ignore[attr-defined]
     for task in (function.of(module.first), function.load(f"{path}:first")):
         assert task.name == f"{path}:first"
         assert task.facts.steps == 5
         assert task.facts.profile == {"domain": "tabular", "parameters": 12}, "what the module declares wins"
         assert task.facts.scheduled
+        assert task.facts.fixed == {"lr": 0.1, "eps": 1e-6}, "what the module says of lr wins"
+        assert task.facts.ranges == {"weight_decay": [1e-3, 1e-2]}
+        assert (task.refuses("lamb"), task.refuses("lion")) == ("it is woolly", None)
     other = function.of(module.second)
     assert (other.name, other.facts.steps, other.facts.profile) == (f"{path}:second", 9, {"domain": "tabular"})
     module.first.PROFILE = {"domain": "moon"}  # type: ignore[attr-defined]

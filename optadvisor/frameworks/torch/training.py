@@ -19,6 +19,7 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.frameworks.torch.batches import examples, moved
 from optadvisor.frameworks.torch.losses import loss_of
 from optadvisor.frameworks.torch.profiling import profile
+from optadvisor.frameworks.torch.reading import parameters
 from optadvisor.frameworks.torch.subject import many
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
@@ -131,14 +132,38 @@ class Objective:
             [p.replace(default=default) if p.name == "steps" else p for p in four if p.name != "self"]
         )
 
+    @property
+    def SPACE(self) -> dict[str, float]:  # noqa: N802  # as in a module
+        """Decay would touch every row of a sparse embedding, so nothing in its reach is decayed."""
+        return {"weight_decay": 0.0, "embedding.weight_decay": 0.0} if self._read[1] else {}
+
     @functools.cached_property
+    def refused(self) -> dict[str, str]:
+        """Rules that take no sparse gradients, for a model that has them, and what is said of it."""
+        found: dict[str, str] = {}
+        for rule in rules.RULES.values() if self._read[1] else ():
+            config = OptimizerConfig.of(rule.id, {"weight_decay": 0.0} if rule.decays else {})
+            try:
+                config.build_torch(self._made(), 1, self._roles)
+            except InputError as error:
+                found[rule.id] = str(error)
+        return found
+
+    @property
     def PROFILE(self) -> dict[str, Any]:  # noqa: N802  # as in a module
         """What the model and its data say of the task."""
+        return self._read[0]
+
+    @functools.cached_property
+    def _read(self) -> tuple[dict[str, Any], bool]:
+        """The profile, and whether gradients of embeddings come as rows: one model is made for both."""
+        model = self._made()
         first = self._train if not callable(self._train) else None
-        read = profile(self._made(), first, self._loss).profile.to_dict()
-        if first is None and read["batch_size"] is None:
+        read = profile(model, first, self._loss).profile.to_dict()
+        if first is None:
             read["batch_size"] = examples(next(iter(self._batches()), None))
-        return {name: value for name, value in read.items() if value is not None}
+        sparse = any(p.role == "sparse embedding" and p.trainable for p in parameters(model))
+        return {name: value for name, value in read.items() if value is not None}, sparse
 
     def __call__(self, config: OptimizerConfig, report: Callable[[int, float], None], seed: int, steps: int) -> float:
         """Train once and judge. Errors: FloatingPointError where the loss is not finite, which is a diverged trial."""

@@ -51,6 +51,7 @@ class Facts:
 
     takes_steps, needs_steps: it has a parameter `steps`; one without a default. ranges, fixed: SPACE, as `tune` takes
     it. origin: what errors name, the file or the function's module. scheduled: it trains with the schedule of its config.
+    refused: optimizers that it cannot train, and why.
     """
 
     origin: str
@@ -63,6 +64,7 @@ class Facts:
     ranges: dict[str, list[float]] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     scheduled: bool = False
+    refused: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data, for another process."""
@@ -91,7 +93,7 @@ class FunctionTask:
         return self._function is not None
 
     def refuses(self, optimizer: str, batch: str = "mini") -> str | None:
-        return None
+        return self.facts.refused.get(optimizer)
 
     def space(self, spaces: Iterable[Space], given: Collection[str]) -> tuple[dict[str, Range], dict[str, Any]]:
         """Ranges and fixed values of SPACE that these spaces have, but for names that were given otherwise.
@@ -311,6 +313,7 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
         )
     steps = getattr(function, "STEPS", None) or attributes.get("STEPS")
     ranges, fixed = _space(attributes.get("SPACE"), origin)
+    of_its_own, fixed_by_it = _space(getattr(function, "SPACE", None), f"{origin}: {name}")
     return Facts(
         origin,
         (inspect.getdoc(function) or name).splitlines()[0],
@@ -321,9 +324,10 @@ def _facts(function: Any, attributes: Mapping[str, Any], origin: str, name: str)
             **declared_profile(getattr(function, "PROFILE", None), f"{origin}: {name}"),
             **declared_profile(attributes.get("PROFILE"), origin),
         },
-        ranges,
-        fixed,
+        {**{key: ends for key, ends in of_its_own.items() if key not in fixed}, **ranges},
+        {**{key: value for key, value in fixed_by_it.items() if key not in ranges}, **fixed},
         scheduled,
+        dict(getattr(function, "refused", {})),
     )
 
 

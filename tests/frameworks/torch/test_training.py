@@ -177,6 +177,30 @@ def test_a_hybrid_trains_sparse_embeddings():
     assert value < 0.3 < math.log(3)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+def test_a_model_with_sparse_embeddings_is_tuned_with_what_takes_them():
+    ids = torch.arange(48)
+    task = made([(ids, ids % 3)], [(ids, ids % 3)], model=Tower)
+    facts = function.of(task).facts
+    assert "rmsprop" in facts.refused
+    assert not {"adagrad", "sgd", "adam"} & facts.refused.keys()
+    result = oa.tune(task, trials=6, optimizers=["hybrid", "adagrad", "adam"])
+    assert all(trial.record.state == "complete" for trial in result.trials)
+    assert {trial.optimizer for trial in result.trials} == {"hybrid", "adagrad", "adam"}
+    for trial in result.trials:
+        config = trial.record.config
+        decays = {role: values.get("weight_decay") for role, (_, values) in config.roles().items()}
+        assert decays["embedding" if config.optimizer == "hybrid" else "dense"] == 0.0
+    assert any(t.record.config.roles()["dense"][1]["weight_decay"] for t in result.trials if t.optimizer == "hybrid")
+    with pytest.raises(oa.InputError, match=r"cannot be trained with 'rmsprop': table\.weight has sparse gradients"):
+        oa.tune(task, trials=2, optimizers=["rmsprop"])
+
+
+def test_a_model_without_refuses_nothing():
+    facts = function.of(made()).facts
+    assert (facts.refused, facts.fixed) == ({}, {})
+
+
 def test_full_batches_take_all_samples_each_step():
     full = OptimizerConfig.of("sgd", {"lr": 0.5}, batch="full")
     plain = lambda: nn.Linear(6, 3)  # noqa: E731
