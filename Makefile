@@ -35,7 +35,8 @@ $(CUDA_STAMP): $(STAMP)
 	@touch $@
 
 $(PARITY_STAMP): $(TORCH_STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 expecttest==0.3.0 jax==0.10.2 optax==0.2.8 keras==3.15.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 expecttest==0.3.0 jax==0.10.2 optax==0.2.8 keras==3.15.1 \
+		transformers==5.24.0 accelerate==1.15.0 lightning==2.6.6 tensorboard==2.21.0
 	@touch $@
 
 run: $(STAMP)

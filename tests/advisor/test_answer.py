@@ -146,7 +146,9 @@ def test_configs(advise, known):
         assert config["batch"] == "mini" or config["optimizer"] == "sgd"
         assert oa.OptimizerConfig.from_dict(config).to_dict() == config
         assert json.loads(json.dumps(config, allow_nan=False)) == config
-        if config["optimizer"] == "hybrid":
+        if config["optimizer"] == "hybrid":  # sparse gradients cannot have decay
+            assert config["groups"][0]["role"] == "embedding"
+            assert not config["groups"][0]["hyperparameters"].get("weight_decay")
             continue
         check_hyperparameters(config["optimizer"], config["hyperparameters"])
         decays = config["hyperparameters"].get("weight_decay", 0) > 0

@@ -99,14 +99,18 @@ def _sparse(chosen: Translated, parameter: Parameter) -> Translated:
     if chosen.name not in _SPARSE:
         raise _no_sparse(parameter, f"torch.optim.{chosen.name}")
     if chosen.keywords["weight_decay"]:
-        raise _no_sparse(parameter, f"torch.optim.{chosen.name} with weight_decay")
+        raise _no_sparse(parameter, f"torch.optim.{chosen.name} with weight_decay", _UNDECAYED)
     return chosen
 
 
-def _no_sparse(parameter: Parameter, what: str) -> InputError:
+_OTHER_RULE = "use a hybrid config, whose embeddings get adagrad or ftrl"
+_UNDECAYED = "set weight_decay=0 for the group it is in"
+
+
+def _no_sparse(parameter: Parameter, what: str, remedy: str = _OTHER_RULE) -> InputError:
     return InputError(
-        f"{parameter.name} has sparse gradients, which {what} does not take: use a hybrid config, whose "
-        "embeddings get adagrad or ftrl, or build the embedding with sparse=False"
+        f"{parameter.name} has sparse gradients, which {what} does not take: {remedy}, "
+        "or build the embedding with sparse=False"
     )
 
 
@@ -144,6 +148,7 @@ def _of_ours(config: OptimizerConfig, groups: Sequence[Grouped]) -> torch.optim.
         refuse(group.rule, values, convention)
         for parameter in group.parameters:
             if parameter.role == "sparse embedding" and (not rule.sparse or values.get("weight_decay")):
-                raise _no_sparse(parameter, f"{group.rule} with weight_decay" if rule.sparse else group.rule)
+                decayed = (f"{group.rule} with weight_decay", _UNDECAYED)
+                raise _no_sparse(parameter, *(decayed if rule.sparse else (group.rule,)))
         made.append({**_group(group, group.parameters, values), "convention": convention})
     return Optimizer(groups[0].rule, made)
