@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optadvisor.frameworks.torch.forward import tensors
 from optadvisor.frameworks.torch.keeping import unmoved_randomness
 from optadvisor.frameworks.torch.losses import is_criterion
 from optadvisor.frameworks.torch.subject import many
-from optadvisor.frameworks.torch.watching import tensors
 
 
 def first(batches: Any) -> Any:

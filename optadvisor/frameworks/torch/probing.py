@@ -17,12 +17,12 @@ from optadvisor.config import OptimizerConfig
 from optadvisor.frameworks.looking import DECLARED
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch import batches as data
+from optadvisor.frameworks.torch.forward import tensors
 from optadvisor.frameworks.torch.keeping import unmoved_randomness, untouched
 from optadvisor.frameworks.torch.losses import loss_of
 from optadvisor.frameworks.torch.profiling import profile
 from optadvisor.frameworks.torch.reading import parameters, unwrap
 from optadvisor.frameworks.torch.subject import Subject, many
-from optadvisor.frameworks.torch.watching import tensors
 from optadvisor.kernels.errors import InputError
 from optadvisor.probing import ranging
 from optadvisor.probing.subject import Block, Sparse, Weights

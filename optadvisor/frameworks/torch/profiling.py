@@ -16,11 +16,11 @@ from optadvisor.frameworks.guessing import Description, Input, Layer, sparse_inp
 from optadvisor.frameworks.looking import Look, look
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch import batches as data
+from optadvisor.frameworks.torch.forward import Seen, tensors, watch
 from optadvisor.frameworks.torch.keeping import untouched
 from optadvisor.frameworks.torch.reading import is_norm, parameters, place, unwrap, wrappers
 from optadvisor.frameworks.torch.subject import Subject
-from optadvisor.frameworks.torch.tracing import traced
-from optadvisor.frameworks.torch.watching import Seen, tensors, watch
+from optadvisor.frameworks.torch.symbolic import traced
 from optadvisor.profile import TaskProfile
 from optadvisor.studies.tasks.function import explained
 
