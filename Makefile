@@ -9,7 +9,7 @@ CUDA_STAMP := $(VENV)/.cuda
 PARITY_STAMP := $(VENV)/.parity
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types parity test-cuda test-gpu wheel bench bench-gpu examples clean
+.PHONY: help run test lint types parity test-cuda test-gpu wheel bench bench-gpu examples quickstart clean
 
 help:
 	@echo "make run     set up, then: a recommendation, a real study, the tuned config as PyTorch code"
@@ -82,6 +82,9 @@ bench: $(TORCH_STAMP)
 
 examples: $(TORCH_STAMP)
 	$(BIN)/python examples/all.py docs/examples.md
+
+quickstart: wheel
+	$(BIN)/python examples/quickstart/session.py dist/optadvisor-*.whl docs/quickstart.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

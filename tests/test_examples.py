@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import subprocess
@@ -217,3 +218,21 @@ def test_the_page_is_filled_at_its_markers_and_has_every_example():
     assert module.filled(page, lambda command: None) == page
     assert module.filled(page, {"summary": module.summary(page)}.get) == page, "the summary is that of the tables"
     assert module.summary(page).count("\n") == 1 + len(run)
+
+
+@pytest.mark.parity
+def test_the_quickstart_changes_few_lines_and_runs(tmp_path: Path):
+    """The two scripts of docs/quickstart.md, the second with shorter trainings."""
+    pytest.importorskip("torch")
+    before, after = ((EXAMPLES / "quickstart" / name).read_text() for name in ("before.py", "after.py"))
+    changed = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line.startswith("+ ")]
+    assert len(changed) <= 10
+    page = (EXAMPLES.parent / "docs" / "quickstart.md").read_text()
+    assert all(f"\n+{line[2:]}\n" in page for line in changed), "make quickstart fills the page anew"
+    short = after.replace("EPOCHS, BATCH = 10, 32", "EPOCHS, BATCH = 2, 32").replace("trials=10", "trials=3")
+    (tmp_path / "after.py").write_text(f"import torch\n\ntorch.set_num_threads(1)\n{short}")
+    ran = subprocess.run(
+        [sys.executable, "after.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert [line.split(":")[0] for line in ran.stdout.splitlines()[1:]] == ["epoch 1", "epoch 2"]
+    assert oa.load_config(f"{tmp_path}/after.py:objective").schedule["total_steps"] == 2 * 38

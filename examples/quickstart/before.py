@@ -1,0 +1,41 @@
+"""Classify scikit-learn's handwritten digits with a small convolutional net."""
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+EPOCHS, BATCH = 10, 32
+
+torch.manual_seed(0)
+images, labels = load_digits(return_X_y=True)
+x = torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
+y = torch.tensor(labels)
+order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+train, test = order[:1400], order[1400:]
+loader = DataLoader(TensorDataset(x[train], y[train]), batch_size=BATCH, shuffle=True)
+
+
+def make_model():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 10),
+    )  # fmt: skip
+
+
+model = make_model()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for epoch in range(EPOCHS):
+    model.train()
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        outputs = model(x[test])
+        held = nn.functional.cross_entropy(outputs, y[test]).item()
+        accuracy = (outputs.argmax(1) == y[test]).float().mean().item()
+    print(f"epoch {epoch + 1}: test loss {held:.4f}, accuracy {accuracy:.3f}")
