@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+
+def aside() -> contextlib.redirect_stdout[TextIO]:
+    """While a person's own file runs in this process: what it prints is no result, and goes to stderr."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def print_json(data: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from optadvisor.cli.options import Count, output_format
-from optadvisor.cli.printing import Page, number, print_json
+from optadvisor.cli.printing import Page, aside, number, print_json
 from optadvisor.files import check_writable, write_whole
 from optadvisor.probing.noise import Noise
 from optadvisor.probing.probe import BATCHES, STEPS, Point, Probe
@@ -64,15 +64,16 @@ def command(
     declared = TaskProfile.from_json(profile_file) if profile_file else None
     if save:
         check_writable(Path(save).absolute().parent, "choose another --save")
-    found = probe(
-        target,
-        profile=declared,
-        mini_batches=batches,
-        steps=steps,
-        seed=seed,
-        range_test=range_test,
-        progress=None if quiet else lambda text: click.echo(f"{target}: {text}", err=True),
-    )
+    with aside():
+        found = probe(
+            target,
+            profile=declared,
+            mini_batches=batches,
+            steps=steps,
+            seed=seed,
+            range_test=range_test,
+            progress=None if quiet else lambda text: click.echo(f"{target}: {text}", err=True),
+        )
     if save:
         known = {name: value for name, value in found.profile.to_dict().items() if value is not None}
         write_whole(Path(save), json.dumps(known, indent=2) + "\n")

@@ -12,7 +12,7 @@ from optadvisor.advisor import Advice, Recommendation, recommend
 from optadvisor.advisor.guide import family
 from optadvisor.advisor.recommend import TOP
 from optadvisor.cli.options import Bytes, Count, Name, Share, output_format
-from optadvisor.cli.printing import Page, number, print_json
+from optadvisor.cli.printing import Page, aside, number, print_json
 from optadvisor.config import OptimizerConfig
 from optadvisor.profile import ARCHITECTURES, DOMAINS, GOALS, TaskProfile, steps_of
 from optadvisor.quantities import show_bytes
@@ -88,7 +88,8 @@ def _look(target: str, declared: dict[str, Any]) -> Look:
     """What a model in a file is; imports PyTorch."""
     from optadvisor.frameworks import torch
 
-    return torch.profile(torch.load(target), **declared)
+    with aside():
+        return torch.profile(torch.load(target), **declared)
 
 
 def show(advice: Advice, explain: bool = False, look: Look | None = None, target: str = "") -> None:

@@ -422,3 +422,15 @@ def test_a_newline_in_a_value_stays_one_line(run):
 
 def test_one_error_is_enough_and_nothing_is_printed_before_it(run):
     run("recommend", "--domain", "visoin", "--steps", "0", *JSON).refused("--domain")
+
+
+@pytest.mark.parity
+def test_what_a_persons_file_prints_is_not_in_the_result(run, tmp_path):
+    pytest.importorskip("torch")
+    file = tmp_path / "talks.py"
+    file.write_text(
+        "from torch import nn\nprint('loading')\ndef make():\n    print('making')\n    return nn.Linear(4, 2)\n"
+    )
+    ran = run("recommend", "--torch", f"{file}:make", "--format", "json")
+    assert ran.json["profile"]["parameters"] == 10
+    assert ran.err == "loading\nmaking\n"
