@@ -236,9 +236,9 @@ class OptimizerConfig:
 
         See `optadvisor.frameworks.torch.groups.param_groups`.
         """
-        from optadvisor.frameworks.torch import groups
+        from optadvisor.frameworks import torch
 
-        return groups.param_groups(self, model, roles)
+        return torch.param_groups(self, model, roles)
 
     def build_torch(
         self,
@@ -251,9 +251,9 @@ class OptimizerConfig:
 
         See `optadvisor.frameworks.torch.building.build_torch`.
         """
-        from optadvisor.frameworks.torch import building
+        from optadvisor.frameworks import torch
 
-        return building.build_torch(self, model, total_steps, roles, kernels)
+        return torch.build_torch(self, model, total_steps, roles, kernels)
 
     def build_optax(
         self, params: Any, total_steps: int | None = None, roles: Mapping[str, str] | None = None
@@ -262,9 +262,9 @@ class OptimizerConfig:
 
         See `optadvisor.frameworks.optax.building.build_optax`.
         """
-        from optadvisor.frameworks.optax import building
+        from optadvisor.frameworks import optax
 
-        return building.build_optax(self, params, total_steps, roles)
+        return optax.build_optax(self, params, total_steps, roles)
 
     def build_keras(
         self, model: Any = None, total_steps: int | None = None, roles: Mapping[str, str] | None = None
@@ -273,9 +273,9 @@ class OptimizerConfig:
 
         See `optadvisor.frameworks.keras.building.build_keras`.
         """
-        from optadvisor.frameworks.keras import building
+        from optadvisor.frameworks import keras
 
-        return building.build_keras(self, model, total_steps, roles)
+        return keras.build_keras(self, model, total_steps, roles)
 
     def to_training_arguments(
         self, total_steps: int | None = None, model: torch.nn.Module | None = None

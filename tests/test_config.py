@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +275,23 @@ def test_unreadable_file(tmp_path: Path):
     for path in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(InputError, match="cannot read the config"):
             OptimizerConfig.from_json(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "install"),
+    [
+        ("build_torch(None)", "pip install torch"),
+        ("param_groups(None)", "pip install torch"),
+        ("build_optax({})", "pip install jax"),
+        ("build_keras()", "pip install keras"),
+    ],
+)
+def test_a_framework_that_is_missing_is_one_line_with_the_remedy(call: str, install: str):
+    script = (
+        "import sys; sys.modules.update(torch=None, jax=None, optax=None, keras=None)\n"
+        "import optadvisor as oa\n"
+        f"try: oa.OptimizerConfig.of('adamw').{call}\n"
+        "except oa.InputError as error: print(error)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.endswith(f"is not installed: {install}\n")

@@ -12,7 +12,7 @@ from optadvisor.frameworks.keras.translation import translate as keras_class
 from optadvisor.frameworks.optax.limits import refuse as refuse_optax
 from optadvisor.frameworks.refusing import Inexpressible
 from optadvisor.frameworks.torch.translation import refuse as refuse_torch
-from optadvisor.frameworks.torch.writing import standalone
+from optadvisor.frameworks.torch.writing import demo, standalone
 from optadvisor.kernels.errors import InputError, unknown
 
 
@@ -66,12 +66,10 @@ def _torch(config: OptimizerConfig) -> str:
         return standalone(config, _header(config, f"{config.optimizer} for PyTorch"))
     except Inexpressible as error:
         why = textwrap.fill(f"Not PyTorch alone: {error}.", 100, initial_indent="# ", subsequent_indent="# ")
+    end = demo()
     if config.optimizer == HYBRID:
         model = "torch.nn.EmbeddingBag(1000, 32), torch.nn.Linear(32, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)"
-        inputs = "torch.randint(1000, (256, 4))"
-    else:
-        model = "torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)"
-        inputs = "torch.rand(256, 64)"
+        end = demo(model, "torch.randint(1000, (256, 4))")
     return f'''{_header(config, f"{config.optimizer} for PyTorch, built by optadvisor")}
 
 import torch
@@ -85,23 +83,7 @@ import optadvisor as oa
 def build(model: torch.nn.Module, total_steps: int = {_total(config)}):
     """Optimizer and scheduler of a model; call scheduler.step() after every optimizer.step()."""
     return CONFIG.build_torch(model, total_steps)
-
-
-if __name__ == "__main__":
-    # Shows that it runs: replace model and data by yours.
-    torch.manual_seed(0)
-    model = torch.nn.Sequential({model})
-    inputs, labels = {inputs}, torch.randint(10, (256,))
-    optimizer, scheduler = build(model, total_steps=100)
-    for step in range(100):
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(inputs), labels)
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        if step % 20 == 0:
-            print(f"step {{step}}: loss {{loss.item():.4f}}")
-'''
+{end}'''
 
 
 def _optax(config: OptimizerConfig) -> str:

@@ -56,12 +56,10 @@ def _subject(target: Any, batches: Any, loss_fn: Any, declared: TaskProfile, wan
     if isinstance(target, BuiltinTask) or (isinstance(target, str) and not is_target(target)):
         task = get(target) if isinstance(target, str) else target
         return BuiltinSubject(task, seed, declared)
-    try:
-        from optadvisor.frameworks.torch import probing, subject
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise InputError("a probe of your own model needs PyTorch, which is not installed: pip install torch") from None
     if isinstance(target, str):
-        target = subject.load(target)
+        from optadvisor.frameworks import torch
+
+        target = torch.load(target)  # one line where PyTorch is missing
+    from optadvisor.frameworks.torch import probing
+
     return probing.subject(target, batches, loss_fn, declared, wanted, seed)

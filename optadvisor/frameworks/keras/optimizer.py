@@ -50,9 +50,10 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.config = config
         self.roles = None if roles is None else tuple(roles)
         self._numbers: dict[Any, list[Any]] = {}
+        self._parts = config.roles()
         self._steps = {
             role: Steps(rule, hyperparameters, config.convention_of(rule), keras.ops, scalars.library())
-            for role, (rule, hyperparameters) in config.roles().items()
+            for role, (rule, hyperparameters) in self._parts.items()
         }
 
     def build(self, variables: list[Any]) -> None:
@@ -105,7 +106,7 @@ class ConfigOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             self.assign(state, value)
 
     def _coefficients(self, role: str, learning_rate: Any, kind: str) -> list[Any]:
-        rule, hyperparameters = self.config.roles()[role]
+        rule, hyperparameters = self._parts[role]
         own, peak = float(hyperparameters["lr"]), self.config.lr  # type: ignore[arg-type]
         with scalars.double():
             lr = scalars.cast(learning_rate, "float64")

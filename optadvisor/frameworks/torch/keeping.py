@@ -48,3 +48,12 @@ def unmoved_randomness(*generators: torch.Generator) -> Iterator[None]:
             np.random.set_state(of_numpy)
             for generator, state in own:
                 generator.set_state(state)
+
+
+def seed_all(seed: int, *generators: torch.Generator) -> None:
+    """Start the random numbers of Python, NumPy and PyTorch, and those of generators, at a seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed % 2**63)
+    for generator in generators:
+        generator.manual_seed(seed % 2**63)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from optadvisor.frameworks.looking import DECLARED
 from optadvisor.frameworks.parameters import Parameter
 from optadvisor.frameworks.torch import batches as data
 from optadvisor.frameworks.torch.forward import tensors
-from optadvisor.frameworks.torch.keeping import unmoved_randomness, untouched
+from optadvisor.frameworks.torch.keeping import seed_all, unmoved_randomness, untouched
 from optadvisor.frameworks.torch.losses import loss_of
 from optadvisor.frameworks.torch.profiling import profile
 from optadvisor.frameworks.torch.reading import parameters, unwrap
@@ -58,7 +57,7 @@ class TorchSubject:
         self.blocks = [Block(p.name, p.role, p.shape) for p in trainable]
         self._given, self._wanted = given.batches, wanted
         with unmoved_randomness(*data.generators(given.batches)):
-            self._seeded()
+            seed_all(self._seed)
             self._pool = self._drawn()
         self.distinct: int | None = len(self._pool)
         self.batch_size, _ = data.size(given.batches, self._pool[0])
@@ -79,7 +78,7 @@ class TorchSubject:
         grads = [(tensor.grad, None if tensor.grad is None else tensor.grad.clone()) for tensor in self._tensors]
         with untouched(self._model):
             try:
-                self._seeded()
+                seed_all(self._seed)
                 self._model.train()
                 yield
             finally:
@@ -150,11 +149,6 @@ class TorchSubject:
             for module, name, buffer, value in buffers:
                 module._buffers[name] = buffer
                 buffer.copy_(value)
-
-    def _seeded(self) -> None:
-        random.seed(self._seed)
-        np.random.seed(self._seed % 2**32)
-        torch.manual_seed(self._seed % 2**63)
 
     def _drawn(self) -> list[Any]:
         pool: list[Any] = []

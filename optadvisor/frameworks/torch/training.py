@@ -6,17 +6,16 @@ import contextlib
 import functools
 import inspect
 import math
-import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from optadvisor.config import OptimizerConfig
-from optadvisor.frameworks.torch.batches import examples, moved
+from optadvisor.frameworks.torch.batches import examples, generators, moved
+from optadvisor.frameworks.torch.keeping import seed_all
 from optadvisor.frameworks.torch.losses import loss_of
 from optadvisor.frameworks.torch.profiling import profile
 from optadvisor.frameworks.torch.reading import parameters
@@ -29,22 +28,10 @@ from optadvisor.studies.tasks.task import MAXIMIZE, MINIMIZE
 _AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def objective(
-    model: Callable[[], nn.Module],
-    train: Any,
-    held: Any,
-    loss_fn: Callable[..., Any],
-    *,
-    steps: int | None = None,
-    every: int | None = None,
-    metric: Callable[[nn.Module, Any], Any] | None = None,
-    direction: str = MINIMIZE,
-    roles: Mapping[str, str] | None = None,
-    device: str | torch.device | None = None,
-    amp: str | None = None,
-    max_norm: float | None = None,
-) -> Objective:
+class objective:  # noqa: N801  # called as the function that it stands for
     """A training as an objective: for `oa.tune(objective)`, or by name in a file for `optadvisor tune FILE.py:NAME`.
+
+    Called with (config, report, seed, steps) it trains once and returns what is judged.
 
     model: makes a new model each time; its numbers are drawn from torch's, which are seeded. train: mini-batches, a
     DataLoader or another iterable that starts anew each time, or a function that returns one; read round and round for
@@ -60,26 +47,6 @@ def objective(
 
     Errors: InputError for what is none of that. What the person's code raises goes through.
     """
-    frame = sys._getframe(1)
-    return Objective(
-        model,
-        train,
-        held,
-        loss_fn,
-        steps=steps,
-        every=every,
-        metric=metric,
-        direction=direction,
-        roles=roles,
-        device=device,
-        amp=amp,
-        max_norm=max_norm,
-        module=frame.f_globals.get("__name__", "__main__"),
-    )
-
-
-class Objective:
-    """What `objective` makes: called with (config, report, seed, steps) it trains once and returns what is judged."""
 
     scheduled = True  # build_torch follows the config's schedule
 
@@ -90,15 +57,14 @@ class Objective:
         held: Any,
         loss_fn: Callable[..., Any],
         *,
-        steps: int | None,
-        every: int | None,
-        metric: Callable[[nn.Module, Any], Any] | None,
-        direction: str,
-        roles: Mapping[str, str] | None,
-        device: str | torch.device | None,
-        amp: str | None,
-        max_norm: float | None,
-        module: str,
+        steps: int | None = None,
+        every: int | None = None,
+        metric: Callable[[nn.Module, Any], Any] | None = None,
+        direction: str = MINIMIZE,
+        roles: Mapping[str, str] | None = None,
+        device: str | torch.device | None = None,
+        amp: str | None = None,
+        max_norm: float | None = None,
     ) -> None:
         if isinstance(model, nn.Module) or not callable(model):
             raise InputError(
@@ -123,10 +89,10 @@ class Objective:
         self._device = None if device is None else torch.device(device)
         self._amp, self._max_norm = amp, max_norm
         # What tells a task of it: where it was made, whose code errors are looked for in, how it is called.
-        self.__module__ = module
+        self.__module__ = sys._getframe(1).f_globals.get("__name__", "__main__")
         self.__wrapped__ = model
         self.__doc__ = f"{_name(metric or loss_fn)} on held-out data"
-        four = inspect.signature(Objective.__call__).parameters.values()
+        four = inspect.signature(objective.__call__).parameters.values()
         default = inspect.Parameter.empty if steps is None else self.STEPS
         self.__signature__ = inspect.Signature(
             [p.replace(default=default) if p.name == "steps" else p for p in four if p.name != "self"]
@@ -167,7 +133,7 @@ class Objective:
 
     def __call__(self, config: OptimizerConfig, report: Callable[[int, float], None], seed: int, steps: int) -> float:
         """Train once and judge. Errors: FloatingPointError where the loss is not finite, which is a diverged trial."""
-        _seed(seed, self._train)
+        seed_all(seed, *generators(self._train))
         model = self._made()
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         optimizer, scheduler = config.build_torch(model, steps, self._roles)
@@ -266,17 +232,6 @@ def _evaluated(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     finally:
         for p, value in zip(params, kept, strict=True):
             p.copy_(value)
-
-
-def _seed(seed: int, train: Any) -> None:
-    """The numbers that model and data are made of. A loader with a generator of its own starts there as well."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    for part in (train, getattr(train, "sampler", None)):
-        generator = getattr(part, "generator", None)
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(seed)
 
 
 def _source(given: Any, name: str) -> Iterable[Any] | Callable[[], Iterable[Any]]:

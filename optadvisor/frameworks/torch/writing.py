@@ -72,13 +72,21 @@ def build(model: torch.nn.Module, total_steps: int{default}):
     optimizer = torch.optim.{chosen.name}([g for g in groups if g["params"]], {rest})
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total_steps))
     return optimizer, scheduler
+{demo()}'''
 
+
+def demo(
+    model: str = "torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)",
+    inputs: str = "torch.rand(256, 64)",
+) -> str:
+    """The end of a file with `build`: it trains a small model. model: its layers; inputs: 256 examples for them."""
+    return f"""
 
 if __name__ == "__main__":
     # Shows that it runs: replace model and data by yours.
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-    inputs, labels = torch.rand(256, 64), torch.randint(10, (256,))
+    model = torch.nn.Sequential({model})
+    inputs, labels = {inputs}, torch.randint(10, (256,))
     optimizer, scheduler = build(model, total_steps=100)
     for step in range(100):
         optimizer.zero_grad()
@@ -88,7 +96,7 @@ if __name__ == "__main__":
         scheduler.step()
         if step % 20 == 0:
             print(f"step {{step}}: loss {{loss.item():.4f}}")
-'''
+"""
 
 
 def literal(value: Value | list[float]) -> str:
