@@ -33,7 +33,10 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of sign. question: which of the guide's two it belongs to; looks: how many in a row must show it."""
+    """A kind of sign. question: which of the guide's two it belongs to; looks: how many in a row must show it.
+
+    below: whether a value under the threshold is the sign, not one over it.
+    """
 
     name: str
     question: str
@@ -42,6 +45,7 @@ class Kind:
     looks: int
     source: str
     remedies: tuple[Remedy, ...]
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ KINDS: dict[str, Kind] = {
                     "R8", "the steps jump across a ravine in spite of the momentum: lower the lr, or take nag", True
                 ),
             ),
+            below=True,
         ),
         Kind(
             "large step",
@@ -170,6 +175,7 @@ KINDS: dict[str, Kind] = {
                 ),
                 Remedy("R11", "raise the lr by 10", None, True),
             ),
+            below=True,
         ),
         Kind(
             "exhausted rate",
@@ -180,6 +186,7 @@ KINDS: dict[str, Kind] = {
             "Duchi et al. 2011: the sum of squares only grows, so the rate falls as 1/sqrt(step) while gradients keep "
             "their size; 1/30 is after about 1,000 such steps",
             (Remedy("R7", "Adagrad's sum never fades: take RMSProp, Adam or AdamW, whose averages do"),),
+            below=True,
         ),
         Kind(
             "stale second moment",
@@ -224,6 +231,7 @@ KINDS: dict[str, Kind] = {
                     "R11", "normalisation, residual connections, ReLU and He initialisation mend the cause", None, True
                 ),
             ),
+            below=True,
         ),
     )
 }

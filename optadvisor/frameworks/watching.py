@@ -77,8 +77,7 @@ class Watch:
         if name == "stale second moment" and max(seen.values()) < 1.0:
             value, threshold = min(seen.values()), _BEHIND
         else:
-            below = name in ("oscillation", "small step", "exhausted rate", "vanishing gradient")
-            value, threshold = (min if below else max)(seen.values()), kind.threshold
+            value, threshold = (min if kind.below else max)(seen.values()), kind.threshold
         worst = next(n for n, v in seen.items() if v == value or math.isnan(value))
         member = self.members.get(worst, Member(worst))
         remedy = next(r for r in kind.remedies if r.fits(member))

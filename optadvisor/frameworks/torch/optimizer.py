@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import optimizer as base
 
+from optadvisor.config import HYBRID
 from optadvisor.frameworks.torch import memory, twins
 from optadvisor.frameworks.torch.loading import check_loaded
 from optadvisor.frameworks.torch.placement import Placement, name_of
@@ -16,8 +17,6 @@ from optadvisor.frameworks.torch.settings import complete
 from optadvisor.kernels import rules
 from optadvisor.kernels.errors import InputError, unknown
 from optadvisor.kernels.optimizer import ON_NONFINITE
-
-HYBRID = "hybrid"  # the rule of an optimizer whose groups each name their own
 
 
 class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
